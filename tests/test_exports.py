@@ -1,0 +1,63 @@
+"""What the package promises to programs that embed it, name by name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from twisted.trial.unittest import SynchronousTestCase
+
+import zktwisted
+from zktwisted import errors, testing
+
+
+class ExportsTests(SynchronousTestCase):
+    """A name is public when it stands here; adding one is a decision, taking one away a breach."""
+
+    def test_package(self) -> None:
+        """The package itself: the service, its configuration, the version."""
+        self.assertEqual(["ServerConfig", "ZooKeeperService", "__version__"], zktwisted.__all__)
+
+    def test_errors(self) -> None:
+        """The errors: one family of answers, and one class for each kind of fault."""
+        self.assertEqual(["Code", "ConfigError", "KeeperError", "ProtocolError", "StoreError"], errors.__all__)
+
+    def test_testing(self) -> None:
+        """What other people's tests may use."""
+        self.assertEqual(["MemoryDisk"], testing.__all__)
+
+    def test_every_name_is_there(self) -> None:
+        """Each public name can be had from the place that promises it."""
+        for module in (zktwisted, errors, testing):
+            for name in module.__all__:
+                self.assertIsNotNone(getattr(module, name), f"{module.__name__}.{name}")
+
+    def test_dir_names_what_is_not_imported_yet(self) -> None:
+        """C{dir(zktwisted)} shows the public names before their first use."""
+        self.assertLessEqual(set(zktwisted.__all__), set(dir(zktwisted)))
+
+    def test_unknown_name(self) -> None:
+        """A name that was never promised is an ordinary AttributeError."""
+        with self.assertRaises(AttributeError) as caught:
+            _ = zktwisted.ZooKeeper  # type: ignore[attr-defined]
+        self.assertIn("ZooKeeper", str(caught.exception))
+
+    def test_import_is_cheap(self) -> None:
+        """C{import zktwisted} imports neither Twisted nor any room of ours."""
+        program = (
+            "import sys, zktwisted\n"
+            "print([n for n in sys.modules if n.split('.')[0] == 'twisted' or n.startswith('zktwisted.')])"
+        )
+        seen = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+        self.assertEqual("['zktwisted._version']", seen.strip())
+
+    def test_import_leaves_the_reactor_alone(self) -> None:
+        """No public name installs the global reactor: that choice stays with the program that embeds us."""
+        program = (
+            "import sys, zktwisted\n"
+            "zktwisted.ZooKeeperService, zktwisted.ServerConfig\n"
+            "import zktwisted.errors, zktwisted.testing\n"
+            "print('twisted.internet.reactor' in sys.modules)"
+        )
+        seen = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+        self.assertEqual("False", seen.strip())
