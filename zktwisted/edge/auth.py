@@ -13,6 +13,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, cast
 
 from twisted.logger import Logger
@@ -58,6 +59,17 @@ class AuthCounters(Protocol):
     ensemble_auth_success: int
     ensemble_auth_fail: int
     ensemble_auth_skip: int
+
+
+class GenerateDigest(Protocol):
+    """The function L{zktwisted.tree.schemes.generate_digest}."""
+
+    def __call__(self, data: bytes, algorithm: str) -> str:
+        """
+        Hash C{user:password} into C{user:base64(hash)}.
+
+        @raise ValueError: there is no such algorithm.
+        """
 
 
 def is_provider(name: str) -> bool:
@@ -135,7 +147,7 @@ class DigestProvider:
 
     scheme = "digest"
 
-    def __init__(self, generate: Callable[[str], str], super_digest: str | None = None) -> None:
+    def __init__(self, generate: Callable[[bytes], str], super_digest: str | None = None) -> None:
         """
         @param generate: C{user:password} to C{user:base64(hash)}.
         @param super_digest: the generated text that makes its bearer the super user.
@@ -147,7 +159,7 @@ class DigestProvider:
         """See L{IAuthenticationProvider}."""
         if data is None:
             raise AuthFailedError("digest without data")
-        digest = self._generate(data.decode("utf-8", "replace"))
+        digest = self._generate(data)
         if digest == self._super_digest:
             return (SUPER, Id("digest", digest))
         return (Id("digest", digest),)
@@ -219,26 +231,26 @@ class AuthProviders:
             )
 
     @classmethod
-    def from_config(
-        cls, config: ServerConfig, generate: Callable[[str, str], str], counters: AuthCounters
-    ) -> AuthProviders:
+    def from_config(cls, config: ServerConfig, generate: GenerateDigest, counters: AuthCounters) -> AuthProviders:
         """
         The schemes that a configuration asks for.
 
         @param config: its C{DigestAuthenticationProvider.*}, C{enforce.auth.*} and, among the properties,
             C{authProvider.*} and C{ensembleAuthName}.
-        @param generate: C{user:password} and the name of a hash to C{user:base64(hash)}
-            (L{zktwisted.tree.acl.generate_digest}).
+        @param generate: hashes for the digest scheme.
         @param counters: where the ensemble scheme counts.
 
-        @raise ConfigError: a demanded scheme is not there.
+        @raise ConfigError: a demanded scheme or hash algorithm is not there.
         """
         providers: list[object] = []
         if config.digest_auth_enabled:
             algorithm = config.digest_algorithm
-            providers.append(
-                DigestProvider(lambda text: generate(text, algorithm), config.digest_super_digest)
-            )
+            try:
+                generate(b"", algorithm)
+            except ValueError as unknown:
+                raise ConfigError(str(unknown), key="DigestAuthenticationProvider.digestAlg") from unknown
+            digest = partial(generate, algorithm=algorithm)
+            providers.append(DigestProvider(digest, config.digest_super_digest))
         properties = {name.removeprefix("zookeeper."): value for name, value in config.properties}
         classes = {value.rpartition(".")[2] for name, value in properties.items() if is_provider(name)}
         if "EnsembleAuthenticationProvider" in classes:
