@@ -1,0 +1,92 @@
+"""Apache ZooKeeper's own server, to compare with: 3.8.0 as Debian packages it, and 3.9.5 from the jars that
+PyPI's ``pyspark`` ships.
+
+The download for 3.9.5 is hundreds of megabytes, so it is only made when ``ZKTWISTED_JAVA_395=1`` says so; its jars are
+kept in the user's cache directory and found there from then on.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from .process import ServerProcess
+
+MAIN_CLASS = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
+DEBIAN_JARS = (Path("/usr/share/java/zookeeper.jar"), Path("/usr/share/java/slf4j-nop.jar"))
+PYSPARK = "pyspark==4.3.0"
+WANTED_JARS = ("zookeeper", "netty", "slf4j-api", "metrics-core", "snappy-java", "commons-", "audience")
+HOW_TO_395 = "the jars of Apache ZooKeeper 3.9.5 are not here; ZKTWISTED_JAVA_395=1 fetches them"
+FOREIGN_JARS = ("osx", "windows", "aarch", "riscv")
+
+
+def cache_directory() -> Path:
+    """Return where the jars of 3.9.5 are, or would be."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(base) / "zktwisted" / "java-3.9.5"
+
+
+def _fetch_395(target: Path) -> None:
+    """Download pyspark's source distribution and keep the jars that a ZooKeeper server needs."""
+    with tempfile.TemporaryDirectory() as scratch:
+        subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", scratch, PYSPARK], check=True)
+        partial = target.with_name(target.name + ".partial")
+        partial.mkdir(parents=True, exist_ok=True)
+        with tarfile.open(next(Path(scratch).glob("pyspark-*.tar.gz"))) as archive:
+            for member in archive:
+                jar = os.path.basename(member.name)
+                if not jar.endswith(".jar") or not jar.startswith(WANTED_JARS):
+                    continue
+                content = None if any(word in jar for word in FOREIGN_JARS) else archive.extractfile(member)
+                if content is not None:
+                    with open(partial / jar, "wb") as kept:
+                        shutil.copyfileobj(content, kept)
+        partial.rename(target)
+
+
+@cache
+def class_path(version: str) -> str | None:
+    """Return the Java class path of a release, or None where it is not to be had on this machine."""
+    if shutil.which("java") is None:
+        return None
+    if version == "3.8.0":
+        return ":".join(map(str, DEBIAN_JARS)) if DEBIAN_JARS[0].exists() else None
+    if version == "3.9.5":
+        jars = cache_directory()
+        if not jars.is_dir() and os.environ.get("ZKTWISTED_JAVA_395") == "1":
+            _fetch_395(jars)
+        return f"{jars}/*" if jars.is_dir() else None
+    raise ValueError(f"no Java server of version {version!r} is known here")
+
+
+def available(version: str) -> bool:
+    """Say whether the Java server of a release can be started on this machine."""
+    return class_path(version) is not None
+
+
+def best_version() -> str | None:
+    """Return the newest release that can be started here: 3.9.5, else 3.8.0, else None."""
+    return next((version for version in ("3.9.5", "3.8.0") if available(version)), None)
+
+
+class JavaServer(ServerProcess):
+    """A standalone Java server of release *version*; the other arguments are those of :class:`ServerProcess`."""
+
+    def __init__(self, directory: Path, version: str, **options: dict[str, str]) -> None:
+        super().__init__(directory, **options)
+        self.version = version
+        self.name = f"Apache ZooKeeper {version}"
+
+    def command(self, config_file: Path) -> list[str]:
+        """Return the java command: a small heap and the serial collector, since a test keeps little and is short."""
+        path = class_path(self.version)
+        assert path is not None, f"{self.name} is not on this machine"
+        flags = [f"-D{name}={value}" for name, value in self.properties.items()]
+        jvm = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
+        return ["java", *jvm, *flags, "-cp", path, MAIN_CLASS, str(config_file)]

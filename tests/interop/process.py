@@ -1,0 +1,162 @@
+"""A ZooKeeper server in a process of its own: what a Java server and ours have in common for a test.
+
+Knows how to write a configuration file, start a command, wait until it serves and end it by its id.
+Refuses to know what the command is: ``java.py`` and ``ours.py`` say that.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+HOST = "127.0.0.1"
+
+
+class ServerFailure(AssertionError):
+    """A server did not start, or ended on its own; the message carries the end of its output."""
+
+
+def free_port() -> int:
+    """Return a TCP port of the loopback address that nothing listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def four_letter_word(port: int, word: bytes, timeout: float = 5.0) -> bytes:
+    """Return the whole answer to a four letter word; empty when the server closes without one."""
+    with socket.create_connection((HOST, port), timeout) as link:
+        link.sendall(word)
+        answer = b""
+        while chunk := link.recv(65536):
+            answer += chunk
+    return answer
+
+
+class ServerProcess:
+    """One server: its directory, configuration, port and process.
+
+    *config* are the lines of ``zoo.cfg`` but the port and the data directory; *properties* are Java system properties
+    with their full names.
+    """
+
+    name = "server"
+
+    def __init__(
+        self,
+        directory: Path,
+        config: Mapping[str, str] | None = None,
+        properties: Mapping[str, str] | None = None,
+    ) -> None:
+        self.directory = directory
+        self.data_dir = directory / "data"
+        self.port = free_port()
+        self.config = {
+            "tickTime": "2000",
+            "initLimit": "10",
+            "syncLimit": "5",
+            "4lw.commands.whitelist": "*",
+            "admin.enableServer": "false",
+            "maxClientCnxns": "0",
+            **(config or {}),
+        }
+        self.properties = dict(properties or {})
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def command(self, config_file: Path) -> list[str]:
+        """Return the command line that serves *config_file*."""
+        raise AssertionError("a kind of server says how it is started")
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of the process."""
+        return dict(os.environ)
+
+    def config_lines(self) -> dict[str, str]:
+        """Return the whole of zoo.cfg, key by key."""
+        return {
+            **self.config,
+            "dataDir": str(self.data_dir),
+            "clientPort": str(self.port),
+            "clientPortAddress": HOST,
+        }
+
+    @property
+    def pid(self) -> int:
+        """The id of the running process."""
+        assert self._process is not None, "the server was not started"
+        return self._process.pid
+
+    @property
+    def output(self) -> str:
+        """Everything that the process has printed so far."""
+        log = self.directory / "output"
+        return log.read_text("utf-8", "replace") if log.exists() else ""
+
+    def start(self, wait: bool = True) -> None:
+        """Start the process, and unless told otherwise return only once it serves."""
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        config_file = self.directory / "zoo.cfg"
+        config_file.write_text("".join(f"{key}={value}\n" for key, value in self.config_lines().items()), "utf-8")
+        with open(self.directory / "output", "ab") as output:
+            self._process = subprocess.Popen(
+                self.command(config_file),
+                cwd=self.directory,
+                env=self.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        if wait:
+            self.wait_until_serving()
+
+    def wait_until_serving(self, attempts: int = 400) -> None:
+        """Ask ``srvr`` until the server says which mode it is in; each attempt waits a tenth of a second at most."""
+        assert self._process is not None, "the server was not started"
+        for _ in range(attempts):
+            try:
+                if b"Mode:" in four_letter_word(self.port, b"srvr"):
+                    return
+            except OSError:
+                pass
+            try:
+                status = self._process.wait(0.1)
+            except subprocess.TimeoutExpired:
+                continue
+            raise ServerFailure(f"{self.name} ended with status {status}:\n{self.output[-4000:]}")
+        raise ServerFailure(f"{self.name} does not serve on port {self.port}:\n{self.output[-4000:]}")
+
+    def stop(self, timeout: float = 20.0) -> int | None:
+        """End the process politely, forcibly after *timeout* seconds, and return its exit status."""
+        return self._end(signal.SIGTERM, timeout)
+
+    def kill9(self) -> None:
+        """End the process at once, as a crash does."""
+        self._end(signal.SIGKILL, 20.0)
+
+    def _end(self, how: signal.Signals, timeout: float) -> int | None:
+        process, self._process = self._process, None
+        if process is None:
+            return None
+        if process.poll() is None:
+            process.send_signal(how)
+        try:
+            return process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait(timeout)
+
+    def running(self) -> bool:
+        """Say whether the process is there."""
+        return self._process is not None and self._process.poll() is None
+
+
+def readable(sockets: list[socket.socket], timeout: float) -> list[socket.socket]:
+    """Return those of *sockets* that have something to read, waiting up to *timeout* seconds for the first."""
+    return select.select(sockets, [], [], max(0.0, timeout))[0] if sockets else []
