@@ -58,7 +58,7 @@ ROOMS = {
     "tree": Room(ours=("tree", "wire", "errors", "config"), forbidden=OUTSIDE),
     "zab": Room(ours=("zab", "wire", "errors", "config"), forbidden=OUTSIDE),
     "store": Room(
-        ours=("store", "wire", "errors", "config"), others=("snappy",), forbidden=OUTSIDE - {"io"}
+        ours=("store", "wire", "errors", "config"), others=("cramjam",), forbidden=OUTSIDE - {"io"}
     ),
     "interfaces": Room(ours=("wire", "errors"), others=("zope",)),
     "edge": Room(ours=_EDGE, others=(*_TWISTED, "OpenSSL", "service_identity")),
