@@ -15,8 +15,8 @@ class ExportsTests(SynchronousTestCase):
     """A name is public when it stands here; adding one is a decision, taking one away a breach."""
 
     def test_package(self) -> None:
-        """The package itself: the service, its configuration, the version."""
-        self.assertEqual(["ServerConfig", "ZooKeeperService", "__version__"], zktwisted.__all__)
+        """The package itself: the service, its configuration, the servers it names, the version."""
+        self.assertEqual(["Ensemble", "ServerConfig", "ZooKeeperService", "__version__"], zktwisted.__all__)
 
     def test_errors(self) -> None:
         """The errors: one family of answers, and one class for each kind of fault."""

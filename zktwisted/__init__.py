@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 from zktwisted._version import __version__
 
 if TYPE_CHECKING:
-    from zktwisted.config import ServerConfig
+    from zktwisted.config import Ensemble, ServerConfig
     from zktwisted.server.service import ZooKeeperService
 
-__all__ = ["ServerConfig", "ZooKeeperService", "__version__"]
+__all__ = ["Ensemble", "ServerConfig", "ZooKeeperService", "__version__"]
 
 _HOMES = {
+    "Ensemble": "zktwisted.config",
     "ServerConfig": "zktwisted.config",
     "ZooKeeperService": "zktwisted.server.service",
 }
