@@ -1,0 +1,49 @@
+"""Fixtures that start the servers which the client tests talk to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.interop.clients import servers
+from tests.interop.process import ServerProcess
+
+MakeServer = Callable[..., ServerProcess]
+
+
+@pytest.fixture
+def make_server(tmp_path: Path) -> Iterator[MakeServer]:
+    """Return a maker of servers for one test, of the kind under test unless told; all are ended with the test."""
+    made: list[ServerProcess] = []
+
+    def make(kind: str | None = None, **options: Any) -> ServerProcess:
+        directory = tmp_path / f"server-{len(made)}"
+        made.append(servers.make_server(kind or servers.kind_under_test(), directory, **options))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.kill9()
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """Return a running server that the tests of one module share; each keeps to paths of its own."""
+    running = servers.make_server(
+        servers.kind_under_test(),
+        tmp_path_factory.mktemp("server"),
+        config={
+            "tickTime": "500",
+            "extendedTypesEnabled": "true",
+            "enforceQuota": "true",
+            # The password is "secret".
+            "DigestAuthenticationProvider.superDigest": "super:lK75jTNcA+U9vtVEw5vB51mj/w4=",
+        },
+        properties={"znode.container.checkIntervalMs": "200", "znode.container.maxPerMinute": "1000000"},
+    )
+    running.start()
+    yield running
+    running.stop()

@@ -1,0 +1,134 @@
+"""
+Java's own command line client, led through all its commands against our server and against Java's.
+
+The output must be the same, line by line: results, stats, zxids, error texts, exit codes. Only what cannot be the same
+is masked: times, session ids, ports. What the client's event thread prints comes when it comes, so it is compared apart
+from the rest.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.interop.clients import servers
+from tests.interop.java import class_path
+from tests.interop.process import HOST, ServerProcess
+
+SCRIPT = Path(__file__).with_name("clients") / "zkcli.txt"
+SERVER_CONFIG = {"extendedTypesEnabled": "true", "enforceQuota": "true"}
+RELEASES = (servers.JAVA_380, servers.JAVA_395)
+SECONDS = 60.0
+
+MASKS = [
+    (re.compile(r"\b[A-Z][a-z]{2} [A-Z][a-z]{2} \d\d \d\d:\d\d:\d\d \w+ \d{4}"), "<time>"),
+    (re.compile(r"127\.0\.0\.1:\d+"), "<server>"),
+    (re.compile(r"^(ZooKeeper CLI version: ).*"), r"\1<version>"),
+]
+SESSION = re.compile(r"0x1[0-9a-f]{13,15}\b|0x[2-9a-f][0-9a-f]{13,15}\b")
+LIST = re.compile(r"\[(\S+(?:, \S+)*)\]")
+EVENT = re.compile(r"^WatchedEvent ")
+
+
+def command(kind: str) -> list[str]:
+    """Return the command that starts the client of a Java release."""
+    version = servers.need_java(kind)
+    jvm = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Duser.timezone=UTC", "-Djline.terminal=none"]
+    return ["java", *jvm, "-cp", str(class_path(version)), "org.apache.zookeeper.ZooKeeperMain"]
+
+
+def run(
+    kind: str, server: ServerProcess, *arguments: str, chroot: str = "", script: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run the client once, with its two outputs in one."""
+    return subprocess.run(
+        [*command(kind), "-server", f"{HOST}:{server.port}{chroot}", *arguments],
+        input=script,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
+def masked(output: str) -> tuple[list[str], list[str]]:
+    """Return the lines of the client's main thread, and the events in their order."""
+    sessions: dict[str, str] = {}
+    lines, events = [], []
+    for line in output.splitlines():
+        for pattern, instead in MASKS:
+            line = pattern.sub(instead, line)
+        line = SESSION.sub(lambda found: sessions.setdefault(found[0], f"<session {len(sessions) + 1}>"), line)
+        if found := LIST.fullmatch(line):
+            # The server gives ephemerals in any order, and not every command sorts what it was given.
+            line = f"[{', '.join(sorted(found[1].split(', ')))}]"
+        if EVENT.match(line):
+            events.append(line)
+        elif line and line != "WATCHER::" and not line.startswith("SLF4J:"):
+            lines.append(line)
+    return lines, events
+
+
+def transcript(kind: str, server: ServerProcess) -> tuple[list[str], list[str]]:
+    """Lead a client through the script and return what it printed."""
+    script = SCRIPT.read_text(encoding="utf-8").replace("@SERVER@", f"{HOST}:{server.port}")
+    finished = run(kind, server, script=script)
+    assert finished.returncode == 0, finished.stdout
+    return masked(finished.stdout)
+
+
+@pytest.fixture(params=RELEASES)
+def release(request: pytest.FixtureRequest) -> str:
+    """Return each release of the client that is on this machine."""
+    servers.need_java(request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+def tested(tmp_path: Path) -> Iterator[ServerProcess]:
+    """Return the server under test, fresh."""
+    yield from running(servers.kind_under_test(), tmp_path / "tested")
+
+
+@pytest.fixture
+def reference(release: str, tmp_path: Path) -> Iterator[ServerProcess]:
+    """Return a fresh Java server of the client's release."""
+    yield from running(release, tmp_path / "reference")
+
+
+def running(kind: str, directory: Path) -> Iterator[ServerProcess]:
+    """Give a server that serves, and end it."""
+    server = servers.make_server(kind, directory, config=SERVER_CONFIG)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.kill9()
+
+
+def test_every_command(release: str, tested: ServerProcess, reference: ServerProcess) -> None:
+    """The client prints the same, command for command, and the same events."""
+    expected, expected_events = transcript(release, reference)
+    lines, events = transcript(release, tested)
+    assert lines == expected
+    assert events == expected_events
+
+
+def test_single_commands_and_their_exit_status(server: ServerProcess) -> None:
+    """One command on the command line: its output, its exit status, below a chroot too."""
+    kind = servers.JAVA_380
+    created = run(kind, server, "create", "/cli", "data")
+    assert "Created /cli" in created.stdout
+    assert created.returncode == 0
+    assert run(kind, server, "-waitforconnection", "get", "/cli").stdout.splitlines()[-1] == "data"
+    below = run(kind, server, "create", "/below", "x", chroot="/cli")
+    assert "Created /below" in below.stdout
+    assert run(kind, server, "ls", "/cli").stdout.splitlines()[-1] == "[below]"
+    refused = run(kind, server, "delete", "/cli")
+    assert "Node not empty: /cli" in refused.stdout
+    assert refused.returncode == 1
