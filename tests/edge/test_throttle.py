@@ -104,9 +104,7 @@ class LargeRequestsTests(SynchronousTestCase):
     def test_limit(self) -> None:
         """Only large requests count, and only up to the limit, until they are released."""
         large = LargeRequests(threshold=10, max_bytes=30)
-        self.assertEqual(
-            [large.admits(size) for size in (10, 11, 15, 11, 10)], [True, True, True, False, True]
-        )
+        self.assertEqual([large.admits(size) for size in (10, 11, 15, 11, 10)], [True, True, True, False, True])
         self.assertEqual(large.bytes, 26)
         large.release(10)
         large.release(15)
