@@ -207,7 +207,11 @@ def _parse_ensemble(settings: Mapping[str, str], multi_address: bool, strict: bo
             )
         if key.startswith("server."):
             sid = _number_of(key, key.partition(".")[2])
-            members[sid] = Member.parse(sid, value, multi_address=multi_address)
+            try:
+                members[sid] = _parse_member(sid, value, multi_address)
+            except ConfigError as error:
+                error.key = key
+                raise
         elif key.startswith("group"):
             gid = _number_of(key, key.partition(".")[2])
             groups[gid] = tuple(_number_of(key, part) for part in _split(value, ":"))
@@ -305,8 +309,7 @@ def _parse_member(sid: int, value: str, multi_address: bool) -> Member:
         address, election = _address(pieces[0], pieces[1]), _address(pieces[0], pieces[2])
         if address.port == election.port:
             raise ConfigError(
-                "Client and election port must be different! "
-                f"Please update the configuration file on server.{sid}"
+                f"Client and election port must be different! Please update the configuration file on server.{sid}"
             )
         if len(pieces) == 4:
             other = parse_role(pieces[3])
@@ -319,9 +322,7 @@ def _parse_member(sid: int, value: str, multi_address: bool) -> Member:
         addresses += [address] if address not in addresses else []
         elections += [election] if election not in elections else []
     if len(elections) < len(addresses):
-        raise ConfigError(
-            "two addresses share one election port", remedy="write an election port for each address"
-        )
+        raise ConfigError("two addresses share one election port", remedy="write an election port for each address")
     by_host = (
         sorted(addresses, key=lambda address: address.host),
         sorted(elections, key=lambda each: each.host),
@@ -400,6 +401,4 @@ def _bracketed(host: str) -> str:
 
 def without_clients(ensemble: Ensemble) -> Ensemble:
     """The same servers without their client addresses."""
-    return replace(
-        ensemble, members=tuple(replace(member, client_address=None) for member in ensemble.members)
-    )
+    return replace(ensemble, members=tuple(replace(member, client_address=None) for member in ensemble.members))

@@ -103,9 +103,7 @@ def _unescape(text: str, line: int) -> str:
             continue
         digits = text[position : position + 4]
         if not re.fullmatch(r"[0-9a-fA-F]{4}", digits):
-            raise ConfigError(
-                "Malformed \\uxxxx encoding.", line=line, remedy="write \\u and four hex digits"
-            )
+            raise ConfigError("Malformed \\uxxxx encoding.", line=line, remedy="write \\u and four hex digits")
         out.append(chr(int(digits, 16)))
         position += 4
     # \uXXXX names UTF-16 units: a pair of them is one character.

@@ -161,9 +161,7 @@ class ServerConfig(Settings):
     def allows_four_letter_word(self, word: str) -> bool:
         """Whether the whitelist lets C{word} be answered; srvr always is, isro in read-only mode."""
         words = self.four_letter_words_whitelist
-        return (
-            word == "srvr" or "*" in words or word in words or (word == "isro" and self.readonlymode_enabled)
-        )
+        return word == "srvr" or "*" in words or word in words or (word == "isro" and self.readonlymode_enabled)
 
     def clamp_session_timeout(self, timeout: int) -> int:
         """The session timeout that a client gets who asks for C{timeout} milliseconds."""

@@ -1,0 +1,164 @@
+"""
+The report of C{twist zookeeper --check-config}: every setting explained, everything odd about it named.
+
+This module words remarks; whether a configuration works is decided by C{zktwisted.config.loader} alone, so the
+report and the server cannot disagree.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from zktwisted.config.fields import Key, render
+from zktwisted.config.loader import Loading, Setting
+from zktwisted.config.others import suggest
+from zktwisted.config.server import Note, ServerConfig
+
+__all__ = ["Report", "check"]
+
+WORDS = (
+    "conf", "cons", "crst", "dirs", "dump", "envi", "gtmk", "hash", "isro", "mntr", "ruok", "srst", "srvr", "stat",
+    "stmk", "wchc", "wchp", "wchs",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """
+    What there is to say about a configuration.
+
+    @ivar lines: the text, line by line.
+    @ivar status: an exit status: 0 all is well, 1 there are warnings, 2 the server would not start.
+    """
+
+    lines: tuple[str, ...]
+    status: int
+
+    @property
+    def text(self) -> str:
+        """The lines as one text, with a newline at the end."""
+        return "\n".join(self.lines) + "\n"
+
+
+def check(settings: Sequence[Setting], *, myid: int | None = None, config_file: str | None = None) -> Report:
+    """
+    Explain settings.
+
+    @param settings: in order of precedence, as C{zktwisted.config.loader.Loading} takes them.
+    @param myid: the id that was given on the command line.
+    @param config_file: the file that most of them come from.
+    """
+    loading = Loading(settings, myid=myid, config_file=config_file)
+    notes = list(loading.notes)
+    if loading.config is not None:
+        notes += _risks(loading, loading.config)
+    errors = [Note("error", _worded(error), error.key, error.file, error.line) for error in loading.errors]
+    lines: list[str] = []
+    remarks = [*errors, *notes]
+    used = set(map(id, loading.used.values()))
+    for setting in settings:
+        key = loading.keys.get(_name(loading, setting))
+        lines.append(_explained(setting, key))
+        server_line = setting.key.startswith(("server.", "group.", "weight.")) or setting.key == "version"
+        if id(setting) not in used and not server_line:
+            lines.append("    note: a later one wins")
+            continue
+        here = [note for note in remarks if (note.key, note.file, note.line) == (setting.key, *setting[2:4])]
+        remarks = [note for note in remarks if note not in here]
+        lines += [f"    {note.level}: {note.message}" for note in here]
+    lines += [f"{note.level}: {Note('', note.message, note.key, note.file, note.line)}" for note in remarks]
+    warnings = sum(note.level == "warning" for note in notes)
+    lines += ["", *_summary(loading, len(errors), warnings)]
+    return Report(tuple(lines), 2 if errors else 1 if warnings else 0)
+
+
+def _worded(error: Exception) -> str:
+    message = getattr(error, "message", str(error))
+    remedy = getattr(error, "remedy", None)
+    return f"{message} ({remedy})" if remedy else message
+
+
+def _name(loading: Loading, setting: Setting) -> str:
+    for name, key in loading.keys.items():
+        if setting.key in key.spellings:
+            return name
+    return setting.key
+
+
+def _explained(setting: Setting, key: Key | None) -> str:
+    place = ":".join(str(part) for part in (setting.source, setting.line) if part is not None)
+    value = "***" if re.search("password|superDigest", setting.key, re.IGNORECASE) else setting.value
+    text = f"{place}: {setting.key}={value}" if place else f"{setting.key}={value}"
+    if key is None:
+        return text
+    default = key.default_text or render(key, key.default)
+    unit = f" {key.unit}" if key.unit and not key.default_text else ""
+    doc = re.sub(r"C\{([^}]*)\}", r"\1", key.doc)
+    return f"{text}\n    {doc} Default: {default}{unit}." if default else f"{text}\n    {doc}"
+
+
+def _summary(loading: Loading, errors: int, warnings: int) -> Iterator[str]:
+    counts = f"settings: {len(loading.settings)}, errors: {errors}, warnings: {warnings}"
+    config = loading.config
+    if errors or config is None:
+        yield f"{counts}. The server would not start."
+        return
+    yield f"{counts}. The server would start."
+    if config.client_port is None:
+        yield "It would open no client port (clientPort is not set)."
+    else:
+        host = config.client_port_address or "every address"
+        yield f"It would serve clients on port {config.client_port} of {host}."
+    yield f"Snapshots: {config.snapshot_dir}; transaction log: {config.log_dir}."
+    low, high = config.min_session_timeout, config.max_session_timeout
+    yield f"Sessions last {low} to {high} ms without a sign of life."
+
+
+def _risks(loading: Loading, config: ServerConfig) -> Iterator[Note]:
+    """Values that work and may hurt."""
+
+    def note(name: str, message: str, level: str = "warning") -> Note:
+        setting = loading.used.get(name)
+        if setting is None:
+            return Note(level, message, name)
+        return Note(level, message, setting.key, setting.source, setting.line)
+
+    if not config.force_sync:
+        yield note("forceSync", "risky: a crash of the machine loses acknowledged writes")
+    if config.skip_acl:
+        yield note("skipACL", "risky: every client may do everything")
+    if not config.digest_enabled:
+        yield note("digest.enabled", "risky: a damaged log or snapshot may go unnoticed")
+    if config.snapshot_trust_empty:
+        yield note("snapshot.trust.empty", "risky: a lost snapshot goes unnoticed; set it for one start only")
+    if "*" in config.four_letter_words_whitelist:
+        yield note("4lw.commands.whitelist", "risky: wchp, wchc, dump and cons burden a busy server, for anyone")
+    for word in config.four_letter_words_whitelist:
+        if word not in WORDS and word != "*":
+            meant = suggest(word, WORDS)
+            yield note("4lw.commands.whitelist", f"no such word: {word}" + (f"; did you mean {meant}?" * bool(meant)))
+    if config.max_client_cnxns <= 0:
+        yield note("maxClientCnxns", "risky: one client may use up all connections")
+    if config.jute_max_buffer > 16 << 20:
+        yield note("jute.maxbuffer", "risky: large nodes stall everyone, and every client must be told as well")
+    if 0 < config.jute_max_buffer < 4096:
+        yield note("jute.maxbuffer", "risky: clients send requests that are longer")
+    if config.min_session_timeout < 2 * config.tick_time and "minSessionTimeout" in loading.used:
+        yield note("minSessionTimeout", "less than 2 ticks: clients may time out while all is well")
+    if config.tick_time < 100:
+        yield note("tickTime", "risky: sessions expire during any short pause")
+    if config.snap_count < 1000:
+        yield note("snapCount", "risky: the server would write snapshots all the time")
+    digest = config.digest_super_digest
+    if digest and not re.fullmatch(r"super:[A-Za-z0-9+/]+=*", digest):
+        yield note("DigestAuthenticationProvider.superDigest", "it is not super: and a base64 hash, so nobody matches")
+    if os.path.abspath(config.data_dir).startswith(("/tmp/", "/var/tmp/", "/dev/shm/")):  # noqa: S108
+        yield note("dataDir", "risky: the system may empty this directory")
+    if not config.autopurge_purge_interval_ms:
+        yield note("autopurge.purgeInterval", "old snapshots and logs are never removed (0)", "note")
+    for name, key in loading.keys.items():
+        if key.ensemble:
+            yield note(name, "it has an effect in ensembles only", "note")

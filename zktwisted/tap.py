@@ -1,0 +1,326 @@
+"""
+C{twist zookeeper}: a ZooKeeper server as a process.
+
+Here are the options, the one line that says that the server serves or why it does not, exit statuses and what
+else concerns a whole process.  This is the only module that imports the global reactor, and it does so late; the
+server itself is imported only when one is made, so that C{twist --help} stays quick.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+from typing import TYPE_CHECKING, ClassVar, NoReturn, TextIO, cast
+
+from twisted.application.service import Service
+from twisted.logger import Logger
+from twisted.python import usage
+
+from zktwisted.errors import ConfigError, StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from twisted.internet.base import ReactorBase
+    from twisted.internet.defer import Deferred
+    from twisted.internet.interfaces import IStreamServerEndpoint
+    from twisted.python.failure import Failure
+
+    from zktwisted.config import ServerConfig
+    from zktwisted.config.loader import Setting
+    from zktwisted.server.service import ZooKeeperService
+
+__all__ = ["DEFAULT_DATA_DIR", "Options", "ServerProcess", "makeService", "tune_gc"]
+
+log = Logger()
+
+DEFAULT_DATA_DIR = "zookeeper-data"
+"""Where a server keeps its data that was told nothing: in the working directory, created at start."""
+
+# Exit statuses are those of the Java server, so that scripts which look at them keep working.
+EXIT_UNEXPECTED = 1
+EXIT_CONFIG = 2
+EXIT_DATA = 3
+
+
+class Options(usage.Options):
+    """What C{twist zookeeper} can be told."""
+
+    synopsis = "[options] [zoo.cfg | clientPort dataDir [tickTime [maxClientCnxns]]]"
+
+    longdesc = (
+        "This starts a ZooKeeper server. Without any options it serves on 127.0.0.1:2181 and keeps its data in "
+        f"the directory {DEFAULT_DATA_DIR}, which it creates. With --config it takes the zoo.cfg of a Java server."
+    )
+
+    optParameters: ClassVar = [
+        ["config", "c", None, "Read this zoo.cfg."],
+        ["myid", None, None, "The id of this server, when its data directory has no file myid."],
+        ["data-dir", "d", None, f"Keep the data in this directory. [default: dataDir, or {DEFAULT_DATA_DIR}]"],
+    ]
+
+    optFlags: ClassVar = [
+        ["check-config", None, "Explain every setting and exit: 0 is fine, 1 has warnings, 2 would not start."],
+    ]
+
+    def opt_client_endpoint(self, endpoint: str) -> None:
+        """
+        Serve clients on this endpoint instead of clientPort, such as tcp:2181, unix:/run/zk.sock,
+        systemd:domain=INET:index=0 or haproxy:tcp:2181. May be given several times.
+        """
+        self.setdefault("client-endpoints", []).append(endpoint)
+
+    opt_e = opt_client_endpoint
+
+    def opt_property(self, setting: str) -> None:
+        """
+        Set name=value, as java -D does; what the configuration file says wins. May be given several times.
+        """
+        name, equals, value = setting.partition("=")
+        if not name.strip():
+            raise usage.UsageError(f"--property {setting!r} is not name=value")
+        self.setdefault("properties", []).append((name.strip(), value.strip() if equals else "true"))
+
+    opt_D = opt_property
+
+    def opt_version(self) -> NoReturn:
+        """
+        Print versions and exit.
+        """
+        from twisted.copyright import version as twisted_version
+
+        from zktwisted import __version__
+
+        sys.stdout.write(f"zktwisted {__version__} (Twisted {twisted_version})\n")
+        raise SystemExit(0)
+
+    def parseArgs(self, *arguments: str) -> None:
+        """Take what the Java server takes: a file, or a port, a directory and up to two numbers."""
+        if len(arguments) > 4:
+            raise usage.UsageError("Too many arguments: a zoo.cfg, or clientPort dataDir [tickTime [maxClientCnxns]].")
+        for argument in arguments:
+            if argument.startswith("-"):
+                raise usage.UsageError(f"Options come first: write {argument} before {arguments[0]}.")
+        if arguments and self["config"] is not None:
+            raise usage.UsageError(f"Either --config or {arguments[0]}, not both.")
+        if len(arguments) == 1:
+            self["config"] = arguments[0]
+        else:
+            self["arguments"] = arguments
+
+    def postOptions(self) -> None:
+        """Check what was given; with C{--check-config} print the report and exit."""
+        self.setdefault("client-endpoints", [])
+        self.setdefault("properties", [])
+        if self["myid"] is not None:
+            try:
+                self["myid"] = int(self["myid"])
+            except ValueError:
+                raise usage.UsageError(f"--myid {self['myid']} is not a number.") from None
+        if self["check-config"]:
+            from zktwisted.config.check import check
+
+            try:
+                report = check(self.settings(), myid=self["myid"], config_file=self["config"])
+            except ConfigError as error:
+                _leave(EXIT_CONFIG, str(error))
+            sys.stdout.write(report.text)
+            raise SystemExit(report.status)
+
+    def settings(self) -> list[Setting]:
+        """
+        Every setting that was given, in order of precedence.
+
+        @raise ConfigError: the configuration file cannot be read.
+        """
+        from zktwisted.config.loader import Setting, environment_settings, file_settings
+
+        settings = []
+        if self["config"] is None and not self["arguments"]:
+            standard = {"tickTime": "2000", "dataDir": DEFAULT_DATA_DIR}
+            if not self["client-endpoints"]:
+                standard |= {"clientPort": "2181", "clientPortAddress": "127.0.0.1"}
+            settings += [Setting(name, value, "default") for name, value in standard.items()]
+        settings += environment_settings(os.environ)
+        settings += [Setting(name, value, "-D", None, True) for name, value in self["properties"]]
+        if self["config"] is not None:
+            settings += file_settings(self["config"])
+        names = ("clientPort", "dataDir", "tickTime", "maxClientCnxns")
+        settings += [Setting(*pair, "command line") for pair in zip(names, self["arguments"], strict=False)]
+        if self["data-dir"] is not None:
+            settings.append(Setting("dataDir", self["data-dir"], "--data-dir"))
+        return settings
+
+    def server_config(self) -> ServerConfig:
+        """
+        The configuration that was asked for.
+
+        @raise ConfigError: it cannot work.
+        """
+        from zktwisted.config.loader import Loading
+
+        config = Loading(self.settings(), myid=self["myid"], config_file=self["config"]).result()
+        if self["client-endpoints"]:
+            return config.replace(client_port=None, client_port_address=None)
+        return config
+
+
+class ServerProcess(Service):
+    """
+    A process whose purpose is one server: it says that the server serves, and ends with it if it fails.
+
+    @ivar server: the L{ZooKeeperService}.
+    """
+
+    def __init__(self, reactor: ReactorBase, config: ServerConfig, server: ZooKeeperService) -> None:
+        self._reactor = reactor
+        self._config = config
+        self.server = server
+
+    def startService(self) -> None:
+        """Start the server; what becomes of it is told on standard output or standard error."""
+        for note in self._config.notes:
+            if note.level == "warning":
+                log.warn("{note}", note=note)
+            else:
+                log.info("{note}", note=note)
+        tune_gc()
+        self.running = True
+        self._reactor.callWhenRunning(self._handle_sigterm)
+        self.server.startService()
+        self.server.when_serving().addCallbacks(self._serving, self._failed)
+
+    def stopService(self) -> Deferred[None]:
+        """Stop the server: close the ports, answer what was asked, flush the log."""
+        self.running = False
+        return self.server.stopService()
+
+    def _serving(self, state: object) -> None:
+        from zktwisted import __version__
+
+        # What has been loaded so far lives as long as the process: never look at it again.
+        gc.freeze()
+        addresses = " and ".join(map(_shown, self.server.addresses)) or "no client port"
+        where = os.path.abspath(self._config.data_dir)
+        _tell(sys.__stdout__, f"ZooKeeper serves on {addresses}, data in {where} (zktwisted {__version__})")
+
+    def _failed(self, failure: Failure) -> None:
+        status, message = _diagnosis(failure)
+        if message is None:
+            log.failure("The server cannot start", failure)
+            message = f"The server cannot start: {failure.getErrorMessage()}"
+        _tell(sys.__stderr__, message)
+        self.end(status)
+
+    def end(self, status: int) -> None:
+        """Stop the reactor, and let the process end with an exit status."""
+        import atexit
+
+        def exit_now() -> None:
+            # twist always ends with 0 or by a signal.  Nothing is left to do here: services have stopped, threads
+            # have ended, and our streams are flushed.
+            for stream in (sys.__stdout__, sys.__stderr__):
+                if stream is not None:
+                    stream.flush()
+            os._exit(status)
+
+        atexit.register(exit_now)
+        # The reactor may not have started, and what has not started cannot be stopped.
+        self._reactor.callWhenRunning(self._stop)
+
+    def _handle_sigterm(self) -> None:
+        """Exit with 0 after SIGTERM: by itself twist would stop in order and then kill itself by that signal."""
+        import signal
+
+        signal.signal(signal.SIGTERM, lambda number, frame: self._reactor.callFromThread(self._stop))
+
+    def _stop(self) -> None:
+        from twisted.internet.error import ReactorNotRunning
+
+        try:
+            self._reactor.stop()
+        except ReactorNotRunning:
+            pass  # it is stopping already
+
+
+def makeService(options: Options) -> ServerProcess:
+    """
+    The service that C{twist zookeeper} runs.
+
+    @raise SystemExit: the configuration cannot work; standard error has one line that says why.
+    """
+    from twisted.internet import reactor
+    from twisted.internet.endpoints import serverFromString
+
+    from zktwisted.server.service import ZooKeeperService
+
+    make_endpoint: Callable[[object, str], IStreamServerEndpoint] = serverFromString
+    endpoints: list[IStreamServerEndpoint] | None = None
+    try:
+        config = options.server_config()
+        for description in options["client-endpoints"]:
+            try:
+                endpoint = make_endpoint(reactor, description)
+            except Exception as error:  # a parser of endpoints may be anyone's and raise anything
+                raise ConfigError(
+                    f"{description} is no endpoint: {error}",
+                    key="--client-endpoint",
+                    remedy="write one such as tcp:2181",
+                ) from error
+            endpoints = [*(endpoints or []), endpoint]
+    except ConfigError as error:
+        _leave(EXIT_CONFIG, str(error))
+    process = cast("ReactorBase", reactor)
+    return ServerProcess(process, config, ZooKeeperService(reactor, config, client_endpoints=endpoints))
+
+
+def tune_gc() -> None:
+    """
+    Keep the garbage collector away from the tree.
+
+    A full collection visits every znode: with a million of them the server would stand still for half a second
+    now and then, to find nothing, because nodes are no cyclic garbage.  So the oldest generation is never
+    collected.  The younger ones are, and they hold at most some 100,000 objects, a few milliseconds' work.
+    """
+    gc.set_threshold(10_000, 10, 2**31 - 1)
+
+
+def _diagnosis(failure: Failure) -> tuple[int, str | None]:
+    """Exit status and one line for a failure to start; no line for what should not happen."""
+    from twisted.internet.error import CannotListenError
+
+    error = failure.value
+    if isinstance(error, ConfigError):
+        return EXIT_CONFIG, str(error)
+    if isinstance(error, CannotListenError):
+        place = error.port if not error.interface else f"{error.interface}:{error.port}"
+        reason = getattr(error.socketError, "strerror", None) or error.socketError
+        return EXIT_UNEXPECTED, f"Cannot listen on {place}: {reason}"
+    if isinstance(error, StoreError):
+        return EXIT_DATA, str(error)
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename is not None else ""
+        return EXIT_DATA, f"{place}{error.strerror or error}"
+    return EXIT_UNEXPECTED, None
+
+
+def _shown(address: object) -> str:
+    """An address as people write it."""
+    host, port = getattr(address, "host", None), getattr(address, "port", None)
+    if host is not None:
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    name = getattr(address, "name", None)
+    return os.fsdecode(name) if name is not None else str(address)
+
+
+def _tell(stream: TextIO | None, line: str) -> None:
+    """Write one line outside of the log, to where standard output or error pointed at first."""
+    if stream is not None:
+        stream.write(line + "\n")
+        stream.flush()
+
+
+def _leave(status: int, line: str) -> NoReturn:
+    _tell(sys.stderr, line)
+    raise SystemExit(status)
