@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
 
 from zktwisted.config import ServerConfig
 from zktwisted.ops.commands import ConnectionView, ServerView, WatchesView
@@ -108,3 +112,10 @@ class FakeView:
 def conforms(view: FakeView) -> ServerView:
     """Let the type checker hold the fake to the protocol."""
     return view
+
+
+def scratch(case: SynchronousTestCase) -> Path:
+    """A directory, not yet made, that goes with the test."""
+    parent = tempfile.TemporaryDirectory()
+    case.addCleanup(parent.cleanup)
+    return Path(parent.name) / "data"

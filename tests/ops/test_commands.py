@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.ops.fakes import FakeConnection, FakeView, FakeWatches
+from tests.ops.fakes import FakeConnection, FakeView, FakeWatches, scratch
 from zktwisted.ops.commands import (
     COMMANDS,
     Commands,
@@ -90,7 +89,7 @@ class QuotaGaugeTests(SynchronousTestCase):
 class FactTests(SynchronousTestCase):
     def test_directory_size(self) -> None:
         """Files count, directories and what is missing do not."""
-        directory = Path(self.mktemp())
+        directory = scratch(self)
         self.assertEqual([directory_size(None), directory_size(str(directory))], [0, 0])
         (directory / "sub").mkdir(parents=True)
         (directory / "a").write_bytes(b"12345")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.ops.fakes import FakeConnection, FakeView, FakeWatches
+from tests.ops.fakes import FakeConnection, FakeView, FakeWatches, scratch
 from zktwisted.config import ServerConfig
 from zktwisted.ops import commands
 from zktwisted.ops.fourletter import NOT_SERVING, TELNET_CLOSE, WORDS, FourLetterWords, java_date, java_double
@@ -122,7 +122,7 @@ class GoldenTests(GoldenCase):
     def test_conf_and_dirs(self) -> None:
         """So are the settings and the sizes of the directories."""
         golden = self.golden[b"conf"]
-        directory = Path(self.mktemp())
+        directory = scratch(self)
         directory.mkdir()
         size = int(re.findall(r"dataDirSize=(\d+)", golden)[0])
         with (directory / "log.1").open("wb") as file:
