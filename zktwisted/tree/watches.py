@@ -403,7 +403,7 @@ class Watches:
         for watcher, paths in self.data.by_watcher.items():
             yield watcher, list(paths)
 
-    def by_path(self) -> Iterator[tuple[bytes, list[Hashable]]]:
+    def by_path(self) -> Iterator[tuple[bytes, list[object]]]:
         """Give each path of the data table and its watchers: C{wchp}."""
         for path, watchers in self.data.by_path.items():
             yield path, list(watchers)
