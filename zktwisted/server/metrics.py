@@ -20,6 +20,7 @@ from typing import NamedTuple, TypeAlias, get_type_hints
 __all__ = ["AdvancedSummary", "MetricSet", "ServerMetrics", "ServerStats", "Summary", "average"]
 
 RESERVOIR = 4096
+NOTHING_YET = 1 << 62
 QUANTILES = (("p50", 0.5), ("p95", 0.95), ("p99", 0.99), ("p999", 0.999))
 
 
@@ -48,29 +49,27 @@ class Summary:
         """Forget everything."""
         self.count = 0
         self.total = 0
-        self._min: int | None = None
+        self._min = NOTHING_YET
         self._max = 0
 
     def add(self, value: int, times: int = 1) -> None:
         """
         Add a value.
 
-        @param value: a whole number.
+        @param value: a whole number, not negative.
         @param times: how often; answering forty reads in one turn is one call.
         """
         self.count += times
         self.total += value * times
-        if self._min is None:
-            self._min = self._max = value
-        elif value > self._max:
+        if value > self._max:
             self._max = value
-        elif value < self._min:
+        if value < self._min:
             self._min = value
 
     @property
     def min(self) -> int:
         """The least value, 0 if there is none."""
-        return self._min or 0
+        return self._min if self.count else 0
 
     @property
     def max(self) -> int:
@@ -106,19 +105,30 @@ class AdvancedSummary(Summary):
         super().reset()
         self._sample: list[int] = []
         self._weight = 1.0
-        self._next = 0
+        self._next = 0  # of the count: from there on the sample wants a look
 
     def add(self, value: int, times: int = 1) -> None:
         """See L{Summary.add}."""
-        super().add(value, times)
+        # The base's work once more, without the call: this runs for each turn's reads.
+        self.count = count = self.count + times
+        self.total += value * times
+        if value > self._max:
+            self._max = value
+        if value < self._min:
+            self._min = value
+        if count >= self._next:
+            self._take(value, times)
+
+    def _take(self, value: int, times: int) -> None:
+        """Fill the sample, or put the value where the draw says."""
         sample = self._sample
-        missing = RESERVOIR - len(sample)
-        if missing > 0:
-            sample.extend([value] * min(missing, times))
-            if len(sample) == RESERVOIR:
-                self._next = RESERVOIR
-                self._skip()
-        while self._next and self._next <= self.count:
+        if len(sample) < RESERVOIR:
+            sample.extend([value] * min(RESERVOIR - len(sample), times))
+            if len(sample) < RESERVOIR:
+                return
+            self._next = RESERVOIR
+            self._skip()
+        while self._next <= self.count:
             sample[self._random.randrange(RESERVOIR)] = value
             self._skip()
 
