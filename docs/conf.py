@@ -30,10 +30,3 @@ html_theme_options = {
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_format = "short"
-# What Twisted, zope and the standard library define has pages of its own, elsewhere.
-nitpick_ignore_regex = [
-    ("py:.*", r"(twisted|zope|collections|typing|enum|os|ssl)\..*"),
-    ("py:class", r"(optional|sequence|mapping|callable|iterable|awaitable).*"),
-    # A private base or alias has no page; the text around it says what is promised.
-    ("py:.*", r".*\b_[a-z].*"),
-]
