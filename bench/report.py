@@ -48,6 +48,19 @@ def of(results: Results, group: str, kind: str, field: str) -> float:
     return median(one[field] for one in rounds if field in one)
 
 
+def quiet_cost(slices: Sequence[Sequence[float]], others: float = 0.2) -> float | None:
+    """CPU µs per operation over the quarters of a second in which the rest of the machine used few cores.
+
+    A slice is (operations a second, cores of the server, cores of others). ``None`` when less than a quarter of the
+    slices, or fewer than two, were quiet: then only the figure of the whole run is left.
+    """
+    chosen = [(rate, cores) for rate, cores, other in slices if other <= others]
+    done = sum(rate for rate, _ in chosen)
+    if len(chosen) < max(2, len(slices) / 4) or not done:
+        return None
+    return sum(cores for _, cores in chosen) * 1e6 / done
+
+
 def ratio(above: float, below: float) -> float:
     """A quotient that is NaN where either side is missing or the divisor is 0."""
     return math.nan if math.isnan(above) or math.isnan(below) or below == 0 else above / below
@@ -244,8 +257,9 @@ rounds.
 
 **Server CPU per operation is the figure to trust**: it is what the server's process used, in user mode and in the
 kernel, divided by the operations that were answered. On a shared machine rates swing with what else runs; CPU per
-operation much less. The ratio is Java's figure divided by ours: above 1 ours needs less. Throughput is ours divided
-by Java's; note that Java uses several cores where ours uses one and a disk thread.
+operation much less, and of each run only those quarters of a second count in which other processes used at most 0.2
+cores (the whole run, when there are too few of them). The ratio is Java's figure divided by ours: above 1 ours needs
+less. Throughput is ours divided by Java's; note that Java uses several cores where ours uses one and a disk thread.
 
 Memory is the resident set of the process. Sessions: 5,000 opened, growth divided by their number; looked at again
 after some rounds of pings. Znodes: filled through the protocol in multis, on one connection, then looked at, then

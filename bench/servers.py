@@ -103,7 +103,8 @@ class Server:
             )
         first = 0.0
         while time.monotonic() - began < START_LIMIT_S:
-            said = answer(self.port)
+            # A short limit: Java may take a connection while it starts and never answer it.
+            said = answer(self.port, limit_s=0.2)
             now = time.monotonic() - began
             if said:
                 first = first or now
@@ -165,10 +166,10 @@ def rss_kib(pid: int) -> int:
     raise ServerFailed(f"process {pid} has no memory any more")
 
 
-def answer(port: int, word: bytes = b"srvr") -> bytes | None:
+def answer(port: int, word: bytes = b"srvr", limit_s: float = 5.0) -> bytes | None:
     """What the server on a local port answers to a four-letter word; ``None`` when nobody listens."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=limit_s) as connection:
             connection.sendall(word)
             said = b""
             while piece := connection.recv(65536):

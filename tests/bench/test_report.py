@@ -44,6 +44,14 @@ class Arithmetic(SynchronousTestCase):
         self.assertEqual(report.inside([0.9, 1.0, 2.0, 2.1, 5.0], windows), [False, True, True, False, True])
         self.assertEqual(report.inside([1.0], []), [False])
 
+    def test_cost_counts_only_the_slices_in_which_others_were_quiet(self) -> None:
+        quiet, busy = [100_000.0, 0.5, 0.1], [50_000.0, 1.0, 1.4]
+        self.assertAlmostEqual(report.quiet_cost([quiet, busy, quiet, [200_000.0, 1.0, -0.01]]), 5.0)
+        self.assertIsNone(report.quiet_cost([quiet, busy, busy]))
+        self.assertIsNone(report.quiet_cost([quiet, quiet] + [busy] * 9))
+        self.assertIsNone(report.quiet_cost([[0.0, 0.1, 0.0]] * 4))
+        self.assertIsNone(report.quiet_cost([]))
+
     def test_ratio_of_something_missing_is_missing(self) -> None:
         self.assertEqual(report.ratio(6.0, 3.0), 2.0)
         for above, below in ((math.nan, 1.0), (1.0, math.nan), (1.0, 0.0)):
