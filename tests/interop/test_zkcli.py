@@ -28,6 +28,8 @@ MASKS = [
     (re.compile(r"\b[A-Z][a-z]{2} [A-Z][a-z]{2} \d\d \d\d:\d\d:\d\d \w+ \d{4}"), "<time>"),
     (re.compile(r"127\.0\.0\.1:\d+"), "<server>"),
     (re.compile(r"^(ZooKeeper CLI version: ).*"), r"\1<version>"),
+    # Which of the two a command says after a failed authentication is a race within the client.
+    (re.compile(r"^(KeeperErrorCode = AuthFailed for /|Not connected)$"), "<no session>"),
 ]
 SESSION = re.compile(r"0x1[0-9a-f]{13,15}\b|0x[2-9a-f][0-9a-f]{13,15}\b")
 LIST = re.compile(r"\[(\S+(?:, \S+)*)\]")
@@ -67,9 +69,9 @@ def masked(output: str) -> tuple[list[str], list[str]]:
         if found := LIST.fullmatch(line):
             # The server gives ephemerals in any order, and not every command sorts what it was given.
             line = f"[{', '.join(sorted(found[1].split(', ')))}]"
-        if EVENT.match(line):
+        if EVENT.match(line) and "state:Closed" not in line:
             events.append(line)
-        elif line and line != "WATCHER::" and not line.startswith("SLF4J:"):
+        elif line and line != "WATCHER::" and not EVENT.match(line) and not line.startswith("SLF4J"):
             lines.append(line)
     return lines, events
 
