@@ -187,7 +187,7 @@ class ServerProcess(Service):
                 log.info("{note}", note=note)
         tune_gc()
         self.running = True
-        self._reactor.callWhenRunning(self._handle_sigterm)
+        self._reactor.callWhenRunning(self._handle_signals)
         self.server.startService()
         self.server.when_serving().addCallbacks(self._serving, self._failed)
 
@@ -229,11 +229,12 @@ class ServerProcess(Service):
         # The reactor may not have started, and what has not started cannot be stopped.
         self._reactor.callWhenRunning(self._stop)
 
-    def _handle_sigterm(self) -> None:
-        """Exit with 0 after SIGTERM: by itself twist would stop in order and then kill itself by that signal."""
+    def _handle_signals(self) -> None:
+        """End with 0 after a signal: by itself twist would stop in order and then kill itself by that signal."""
         import signal
 
-        signal.signal(signal.SIGTERM, lambda number, frame: self._reactor.callFromThread(self._stop))
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: self._reactor.callFromThread(self._stop))
 
     def _stop(self) -> None:
         from twisted.internet.error import ReactorNotRunning

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-__all__ = ["Ignored", "Kept", "Refused", "judge", "names", "suggest"]
+__all__ = ["Ignored", "Kept", "Refused", "judge", "names", "suggest", "verdicts"]
 
 
 class Refused(NamedTuple):
@@ -165,6 +165,15 @@ def judge(name: str, value: str, settings: Mapping[str, str]) -> Refused | Ignor
         if pattern.endswith("*") and name.startswith(pattern[:-1]):
             return verdict
     return None
+
+
+def verdicts() -> Iterable[tuple[str, Refused | Ignored | Kept]]:
+    """What becomes of each name and pattern, for the reference page."""
+    yield from _SWITCHES.items()
+    yield from _NAMES.items()
+    yield "admin.*", _ADMIN
+    yield from ((f"metricsProvider.className={name}", verdict) for name, verdict in _PROVIDERS.items())
+    yield from ((f"authProvider.*={name}", verdict) for name, verdict in _AUTH_PROVIDERS.items())
 
 
 def names() -> Iterable[str]:

@@ -1,0 +1,93 @@
+"""The report of --check-config."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from zktwisted.config.check import WORDS, Report, check
+from zktwisted.config.loader import text_settings
+from zktwisted.ops import fourletter
+
+GOOD = "dataDir=/srv/zk\nclientPort=2181\ntickTime=2000\n"
+
+
+def report(text: str) -> Report:
+    return check(text_settings(text, "zoo.cfg"), config_file="zoo.cfg")
+
+
+class CheckTests(SynchronousTestCase):
+    def test_fine(self) -> None:
+        """Each setting is explained with its default, and the outcome told; the status is 0."""
+        result = report(GOOD)
+        self.assertEqual(result.status, 0)
+        self.assertIn("zoo.cfg:3: tickTime=2000\n    The unit of time", result.text)
+        self.assertIn("Default: 3000 ms.", result.text)
+        self.assertIn("errors: 0, warnings: 0. The server would start.", result.text)
+        self.assertIn("port 2181 of every address", result.text)
+        self.assertIn("/srv/zk/version-2", result.text)
+        self.assertIn("4000 to 40000 ms", result.text)
+
+    def test_errors(self) -> None:
+        """Every error stands under its setting, with the remedy; the status is 2."""
+        result = report("clientPort=x\ndataDir=/srv/zk\ntickTime=y")
+        self.assertEqual(result.status, 2)
+        self.assertEqual(result.text.count("    error: "), 2)
+        self.assertIn("The server would not start.", result.text)
+        result = report(f"{GOOD}secureClientPort=2281")
+        self.assertIn("    error: TLS is not supported yet (remove it", result.text)
+
+    def test_error_without_a_line(self) -> None:
+        """What is missing is an error at the end."""
+        result = report("clientPort=2181")
+        self.assertEqual(result.status, 2)
+        self.assertIn("error: zoo.cfg: dataDir: dataDir is not set", result.text)
+
+    def test_warnings(self) -> None:
+        """Unknown keys and risky values are named under their settings; the status is 1."""
+        for line, words in (
+            ("clientPrt=5", "did you mean clientPort?"),
+            ("forceSync=no", "risky"),
+            ("skipACL=yes", "risky"),
+            ("digest.enabled=false", "risky"),
+            ("snapshot.trust.empty=true", "risky"),
+            ("4lw.commands.whitelist=*", "risky"),
+            ("4lw.commands.whitelist=ruk,foobar", "did you mean ruok?"),
+            ("maxClientCnxns=0", "risky"),
+            ("jute.maxbuffer=99999999", "risky"),
+            ("jute.maxbuffer=99", "risky"),
+            ("minSessionTimeout=10", "less than 2 ticks"),
+            ("snapCount=10", "risky"),
+            ("snapCount=abc", "100000 is used"),
+            ("DigestAuthenticationProvider.superDigest=admin", "nobody matches"),
+        ):
+            result = report(f"{GOOD}{line}\n")
+            self.assertEqual(result.status, 1, line)
+            at = next(index for index, text in enumerate(result.lines) if text.startswith("zoo.cfg:4: "))
+            warnings = [text for text in result.lines[at + 1 : at + 5] if text.startswith("    warning: ")]
+            self.assertTrue(any(words in text for text in warnings), (line, result.lines))
+        self.assertEqual(report("dataDir=/tmp/zk").status, 1)
+        self.assertEqual(report(f"{GOOD}tickTime=20").status, 1)
+
+    def test_notes(self) -> None:
+        """What has no effect is named and changes nothing about the status."""
+        result = report(f"{GOOD}initLimit=5\nnio.numWorkerThreads=8\nclientPort=2182\nadmin.enableServer=false")
+        self.assertEqual(result.status, 0)
+        self.assertIn("note: it has an effect in ensembles only", result.text)
+        self.assertIn("note: ignored: there is one event loop", result.text)
+        self.assertIn("note: a later one wins", result.text)
+        self.assertIn("port 2182", result.text)
+
+    def test_no_port(self) -> None:
+        """A server without a client port is said to have none."""
+        self.assertIn("no client port", report("dataDir=/srv/zk").text)
+
+    def test_secrets(self) -> None:
+        """Hashes and passwords are not repeated."""
+        result = report(f"{GOOD}DigestAuthenticationProvider.superDigest=super:c2VjcmV0\nssl.keyStore.password=geheim")
+        self.assertNotIn("c2VjcmV0", result.text)
+        self.assertNotIn("geheim", result.text)
+
+    def test_words(self) -> None:
+        """The words that are known here are those that are answered."""
+        answered = {word.decode() for word in fourletter.WORDS if word != fourletter.TELNET_CLOSE}
+        self.assertEqual(set(WORDS), answered)

@@ -1,0 +1,329 @@
+"""From files and properties to a configuration."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.config.tables import rows
+from zktwisted.config import ServerConfig
+from zktwisted.config.loader import Loading, Setting, environment_settings, file_settings, text_settings
+from zktwisted.errors import ConfigError
+
+BASE = "dataDir=/nowhere\nclientPort=2181\n"
+VOTERS = "initLimit=10\nsyncLimit=5\nserver.1=a:2888:3888\nserver.2=b:2888:3888\nserver.3=c:2888:3888\n"
+
+
+def fresh_directory(case: SynchronousTestCase) -> str:
+    """Make a directory that goes with the test."""
+    directory = tempfile.mkdtemp()
+    case.addCleanup(shutil.rmtree, directory)
+    return directory
+
+
+class TableTests(SynchronousTestCase):
+    """What Java 3.9.5 makes of whole files, we make of them."""
+
+    def test_files(self) -> None:
+        data_dir = fresh_directory(self)
+        with open(os.path.join(data_dir, "myid"), "w") as file:
+            file.write("1\n")
+        for row in rows("zoo_cfg"):
+            text = row["cfg"].replace("/var/zk-recording/cfgtable", data_dir)
+            loading = Loading(text_settings(text), supported_only=False)
+            self.assertEqual([bool(loading.errors), loading.config is None], [not row["ok"]] * 2, (row, loading.errors))
+            if row["ok"]:
+                assert loading.config is not None
+                self.compare(row, loading.config)
+            else:
+                self.assertIn(self.words(loading.errors[0].message), self.words(row["errors"][-1]), row)
+
+    def words(self, message: str) -> str:
+        """Java shows an address with what it resolved to, and names the class of an error."""
+        return message.replace("/0.0.0.0:", ":").replace("cannot be read: ", "").replace("0.0.0.0:2199", ":2199")
+
+    def compare(self, row: dict[str, Any], config: ServerConfig) -> None:
+        port, host = config.client_port, config.client_port_address
+        address = row["clientPortAddress"].rpartition("/")[2]
+        self.assertEqual(f"{host or '0.0.0.0'}:{port}" if port is not None else "null", address)
+        ensemble = config.ensemble
+        self.assertEqual(ensemble.text if ensemble else "version=0", row["quorumVerifierString"])
+        self.assertEqual(-1 if config.myid is None else config.myid, row["serverId"])
+        self.assertEqual(config.autopurge_purge_interval_ms, row["purgeInterval"] * 3_600_000)
+        for attribute, name in (
+            ("tick_time", "tickTime"),
+            ("init_limit", "initLimit"),
+            ("sync_limit", "syncLimit"),
+            ("min_session_timeout", "minSessionTimeout"),
+            ("max_session_timeout", "maxSessionTimeout"),
+            ("max_client_cnxns", "maxClientCnxns"),
+            ("autopurge_snap_retain_count", "snapRetainCount"),
+            ("election_alg", "electionAlg"),
+            ("sync_enabled", "syncEnabled"),
+            ("quorum_listen_on_all_ips", "quorumListenOnAllIPs"),
+            ("local_sessions_enabled", "localSessionsEnabled"),
+            ("local_sessions_upgrading_enabled", "localSessionsUpgradingEnabled"),
+            ("standalone_enabled", "standaloneEnabled"),
+            ("reconfig_enabled", "reconfigEnabled"),
+        ):
+            self.assertEqual(getattr(config, attribute), row[name], (attribute, row))
+
+
+class LoadTests(SynchronousTestCase):
+    def refused(self, text: str, **options: Any) -> ConfigError:
+        error = self.assertRaises(ConfigError, ServerConfig.from_text, text, **options)
+        assert isinstance(error, ConfigError)
+        return error
+
+    def test_file(self) -> None:
+        """A file is read with the data directory's myid beside it; the result knows where it came from."""
+        directory = fresh_directory(self)
+        path = os.path.join(directory, "zoo.cfg")
+        with open(path, "w") as file:
+            file.write(f"dataDir={directory}\nclientPort=0\nsnapCount=7\n")
+        with open(os.path.join(directory, "myid"), "w") as file:
+            file.write("5\nwhatever")
+        config = ServerConfig.from_file(path)
+        self.assertEqual((config.myid, config.client_port, config.snap_count), (5, 0, 7))
+        self.assertEqual(config.config_file, path)
+        self.assertEqual(ServerConfig.from_file(path, myid=5), config)
+        error = self.assertRaises(ConfigError, ServerConfig.from_file, path, myid=6)
+        self.assertEqual((error.file, error.line), (os.path.join(directory, "myid"), 1))
+        with open(os.path.join(directory, "myid"), "w") as file:
+            file.write("5 \n")
+        error = self.assertRaises(ConfigError, ServerConfig.from_file, path)
+        self.assertEqual(error.message, "serverid 5  is not a number")
+
+    def test_missing_file(self) -> None:
+        """A file that is not there is named."""
+        error = self.assertRaises(ConfigError, ServerConfig.from_file, "/nowhere/zoo.cfg")
+        self.assertIn("/nowhere/zoo.cfg: cannot be read: No such file or directory", str(error))
+
+    def test_places(self) -> None:
+        """An error tells file, line, key and what to write instead."""
+        error = self.refused(f"{BASE}# note\ntickTime=x")
+        self.assertEqual((error.line, error.key), (4, "tickTime"))
+        self.assertEqual(str(error), '4: tickTime: For input string: "x" (write a whole number)')
+        error = self.refused(f"{BASE}maxSessionTimeout=9\nminSessionTimeout=99")
+        self.assertEqual((error.line, error.key), (4, "minSessionTimeout"))
+        error = self.refused(f"{BASE}server.1=a:1")
+        self.assertEqual((error.line, error.key), (3, "server.1"))
+        error = self.refused(f"{BASE}zookeeper.admin.enableServer=true")
+        self.assertEqual((error.line, error.key), (3, "zookeeper.admin.enableServer"))
+
+    def test_last_value_counts(self) -> None:
+        """A repeated key keeps its last value, whatever its spelling, and the others are not looked at."""
+        config = ServerConfig.from_text(f"{BASE}tickTime=x\nsnapCount=5\nzookeeper.snapCount=6\ntickTime=7")
+        self.assertEqual((config.tick_time, config.snap_count), (7, 6))
+
+    def test_properties(self) -> None:
+        """Java properties set what the file does not, under both names; the file wins."""
+        properties = {"zookeeper.snapCount": "11", "jute.maxbuffer": "5000", "forceSync": "no", "tickTime": "9"}
+        config = ServerConfig.from_text(f"{BASE}forceSync=yes", properties=properties)
+        self.assertEqual((config.snap_count, config.jute_max_buffer, config.tick_time), (11, 5000, 9))
+        self.assertTrue(config.force_sync)
+        self.assertEqual(ServerConfig.from_text(f"{BASE}jute.maxbuffer=6000").jute_max_buffer, 6000)
+
+    def test_properties_are_no_server_lines(self) -> None:
+        """Servers are named in files only."""
+        config = ServerConfig.from_text(BASE, properties={"server.1": "a:1:2", "zookeeper.server.realm": "R"})
+        self.assertIsNone(config.ensemble)
+
+    def test_unknown(self) -> None:
+        """An unknown key is kept as a property, with a warning that guesses what was meant."""
+        config = ServerConfig.from_text(f"{BASE}snapCout=5\nzookeeper.foo=bar")
+        self.assertEqual(config.properties, (("foo", "bar"), ("snapCout", "5")))
+        self.assertEqual([note.level for note in config.notes], ["warning", "warning"])
+        self.assertIn("did you mean snapCount?", str(config.notes[0]))
+        self.assertEqual(config.notes[0].line, 3)
+
+    def test_ignored(self) -> None:
+        """What only a Java machine needs is accepted, with a note."""
+        for line in (
+            "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory",
+            "nio.numWorkerThreads=5",
+            "commitProcessor.numWorkerThreads=4",
+            "admin.enableServer=false\nadmin.serverPort=8081",
+            "sslQuorum=false",
+            "metricsProvider.className=org.apache.zookeeper.metrics.impl.DefaultMetricsProvider",
+            "audit.enable=no",
+            "authProvider.1=org.apache.zookeeper.server.auth.DigestAuthenticationProvider",
+            "authProvider.2=com.example.Provider",
+            "kerberos.removeHostFromPrincipal=true",
+        ):
+            config = ServerConfig.from_text(BASE + line)
+            self.assertEqual({note.level for note in config.notes}, {"note"}, line)
+            self.assertEqual(config.properties, ())
+
+    def test_refused(self) -> None:
+        """What belongs to a feature that is missing is refused, with its line and a remedy."""
+        for line in (
+            "secureClientPort=2281",
+            "ssl.keyStore.location=/k.pem",
+            "sslQuorum=true",
+            "portUnification=true",
+            "client.portUnification=TRUE",
+            "admin.enableServer=true",
+            "admin.serverPort=8080",
+            "audit.enable=true",
+            "metricsProvider.className=org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider",
+            "metricsProvider.className=x.Y",
+            "authProvider.sasl=org.apache.zookeeper.server.auth.SASLAuthenticationProvider",
+            "authProvider.x509=org.apache.zookeeper.server.auth.X509AuthenticationProvider",
+            "sessionRequireClientSASLAuth=true",
+            "quorum.auth.enableSasl=true",
+            "superUser=bob",
+            "emulate353TTLNodes=true",
+        ):
+            error = self.refused(BASE + line)
+            self.assertEqual((error.line, error.key), (3, line.partition("=")[0]))
+            self.assertTrue(error.remedy)
+        error = self.refused(BASE, properties={"java.security.auth.login.config": "/jaas"})
+        self.assertEqual((error.file, error.key), ("-D", "java.security.auth.login.config"))
+
+    def test_kept_for_others(self) -> None:
+        """The ensemble scheme's settings are handed on."""
+        line = "authProvider.ens=org.apache.zookeeper.server.auth.EnsembleAuthenticationProvider\nensembleAuthName=a"
+        config = ServerConfig.from_text(f"{BASE}{line}\nenforce.auth.enabled=true\nenforce.auth.schemes=ensemble")
+        self.assertEqual(dict(config.properties)["ensembleAuthName"], "a")
+        self.assertEqual(config.notes, ())
+
+    def test_enforced_schemes(self) -> None:
+        """A demanded scheme must be there."""
+        lines = f"{BASE}enforce.auth.enabled=true\nenforce.auth.schemes=digest, ip"
+        self.assertEqual(ServerConfig.from_text(lines).enforce_auth_schemes, ("digest", "ip"))
+        error = self.refused(f"{lines}\nDigestAuthenticationProvider.enabled=false")
+        self.assertEqual(error.message, "Authentication scheme digest is not available.")
+        self.assertEqual(error.line, 4)
+        self.assertEqual(ServerConfig.from_text(f"{BASE}enforce.auth.schemes=sasl").enforce_auth_schemes, ("sasl",))
+
+    def test_lenient_values(self) -> None:
+        """A bad value of a property gives way to the default, as in Java, with a warning."""
+        for line, attribute, value in (
+            ("snapCount=abc", "snap_count", 100_000),
+            ("preAllocSize=", "pre_alloc_size", 65536),
+            ("digest.enabled=maybe", "digest_enabled", False),
+            ("forceSync=true", "force_sync", True),
+            ("skipACL=true", "skip_acl", False),
+            ("snapshot.compression.method=zip", "snapshot_compression_method", ""),
+        ):
+            config = ServerConfig.from_text(BASE + line)
+            self.assertEqual(getattr(config, attribute), value, line)
+            self.assertEqual([(note.level, note.line) for note in config.notes], [("warning", 3)], line)
+
+    def test_bounds(self) -> None:
+        """Values that are too small or too large are replaced as in Java, with a warning."""
+        for line, attribute, value in (
+            ("snapCount=1", "snap_count", 2),
+            ("commitLogCount=10", "commit_log_count", 500),
+            ("autopurge.snapRetainCount=1", "autopurge_snap_retain_count", 3),
+            ("maxCnxns=-5", "max_cnxns", 0),
+            ("jute.maxbuffer.extrasize=5", "jute_max_buffer_extra_size", 1024),
+            ("snapshotSizeFactor=1.5", "snapshot_size_factor", 0.33),
+            ("connection_throttle_global_session_weight=0", "connection_throttle_global_session_weight", 3),
+            ("connection_throttle_renew_session_weight=-1", "connection_throttle_renew_session_weight", 2),
+        ):
+            config = ServerConfig.from_text(BASE + line)
+            self.assertEqual(getattr(config, attribute), value, line)
+            self.assertEqual([(note.level, note.line) for note in config.notes], [("warning", 3)], line)
+        error = self.refused(f"{BASE}connection_throttle_drop_increase=-0.1")
+        self.assertEqual(error.line, 3)
+        self.refused(f"{BASE}connection_throttle_drop_increase=x")
+
+    def test_digest_algorithm(self) -> None:
+        """Java's names of hashes are taken, others refused."""
+        for name in ("SHA1", "sha-256", "SHA-512", "SHA3-256", "MD5"):
+            text = f"{BASE}DigestAuthenticationProvider.digestAlg={name}"
+            self.assertEqual(ServerConfig.from_text(text).digest_algorithm, name)
+        error = self.refused(f"{BASE}DigestAuthenticationProvider.digestAlg=CRC32")
+        self.assertEqual(error.line, 3)
+
+    def test_relative_directory(self) -> None:
+        """A relative directory is taken, with a note."""
+        config = ServerConfig.from_text("dataDir=data")
+        self.assertEqual([(note.level, note.key) for note in config.notes], [("note", "dataDir")])
+
+    def test_one_server_line(self) -> None:
+        """One server line means standalone; its client address counts."""
+        config = ServerConfig.from_text("dataDir=/nowhere\nserver.1=a:2888:3888;127.0.0.1:2183")
+        self.assertEqual((config.client_port, config.client_port_address), (2183, "127.0.0.1"))
+        config = ServerConfig.from_text(f"{BASE}server.1=a:2888:3888", myid=2)
+        self.assertEqual((config.client_port, config.myid), (2181, 2))
+        self.assertEqual([note.level for note in config.notes], ["warning"])
+
+    def test_ensemble_is_refused(self) -> None:
+        """More than one server is refused, and so is one that insists on being an ensemble."""
+        error = self.refused(BASE + VOTERS, myid=1)
+        self.assertEqual((error.line, error.key), (5, "server.1"))
+        self.assertIn("one of 3", error.message)
+        self.refused(f"{BASE}initLimit=1\nsyncLimit=1\nserver.1=a:1:2\nstandaloneEnabled=false", myid=1)
+
+    def test_missing_myid(self) -> None:
+        """A member of an ensemble needs its id."""
+        loading = Loading(text_settings(BASE + VOTERS), supported_only=False)
+        self.assertEqual([error.message for error in loading.errors], ["myid file is missing"])
+
+    def test_dynamic_file(self) -> None:
+        """The server lines may stand in a file of their own, and only there then."""
+        path = os.path.join(fresh_directory(self), "file")
+        with open(path, "w") as file:
+            file.write("server.1=a:2888:3888;2183")
+        text = f"dataDir=/nowhere\ndynamicConfigFile={path}\n"
+        self.assertEqual(ServerConfig.from_text(text).client_port, 2183)
+        error = self.refused(f"{text}server.1=a:1:2")
+        self.assertEqual(error.message, "parameter: server.1 must be in a separate dynamic config file")
+        self.assertEqual(error.line, 3)
+        for line, message in (
+            ("version=5", "dynamic file shouldn't have version inside"),
+            ("clientPort=5", "Unrecognised parameter: clientPort"),
+        ):
+            with open(path, "w") as file:
+                file.write(f"server.1=a:2888:3888\n{line}")
+            error = self.refused(text)
+            self.assertEqual((error.message, error.file, error.line), (message, path, 2))
+
+    def test_all_errors(self) -> None:
+        """A pass collects every wrong value; the first is the one that is raised."""
+        loading = Loading(text_settings("tickTime=x\nclientPort=99999"))
+        self.assertEqual([error.line for error in loading.errors], [1, 2])
+        self.assertRaises(ConfigError, loading.result)
+
+
+class SettingsTests(SynchronousTestCase):
+    def test_environment(self) -> None:
+        """-D items of the scripts' variables are properties; so is the switch for directories."""
+        environment = {
+            "SERVER_JVMFLAGS": "-Xmx1g -Dzookeeper.snapCount=5 '-Dzookeeper.x=a b' -Dflag",
+            "JVMFLAGS": "-Dzookeeper.snapCount=6 'open",
+            "ZOO_DATADIR_AUTOCREATE_DISABLE": "1",
+        }
+        settings = environment_settings(environment)
+        self.assertEqual(
+            [(setting.key, setting.value, setting.source) for setting in settings],
+            [
+                ("zookeeper.snapCount", "5", "SERVER_JVMFLAGS"),
+                ("zookeeper.x", "a b", "SERVER_JVMFLAGS"),
+                ("flag", "true", "SERVER_JVMFLAGS"),
+                ("zookeeper.snapCount", "6", "JVMFLAGS"),
+                ("zookeeper.datadir.autocreate", "false", "ZOO_DATADIR_AUTOCREATE_DISABLE"),
+            ],
+        )
+        config = Loading([*settings, *text_settings(BASE)]).result()
+        self.assertEqual((config.snap_count, config.datadir_autocreate), (6, False))
+        # What a Java machine is told besides is none of our business.
+        self.assertEqual([note.key for note in config.notes], ["zookeeper.x"])
+
+    def test_file_settings(self) -> None:
+        """Settings of a file know the file; a broken escape does, too."""
+        path = os.path.join(fresh_directory(self), "file")
+        with open(path, "wb") as file:
+            file.write(b"a=\xfc\n")
+        self.assertEqual(file_settings(path), [Setting("a", "\u00fc", path, 1)])
+        with open(path, "wb") as file:
+            file.write(b"a=\\u1")
+        error = self.assertRaises(ConfigError, file_settings, path)
+        self.assertEqual((error.file, error.line), (path, 1))
