@@ -1,0 +1,128 @@
+"""What the README and the documentation show, run as a reader would run it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kazoo.client import KazooClient
+
+ROOT = Path(__file__).parent.parent.parent
+EXAMPLES = ROOT / "docs" / "examples"
+
+# `twist` as it stands beside the interpreter, and the package as it stands here.
+ENVIRONMENT = {
+    **os.environ,
+    "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]),
+    "PYTHONPATH": str(ROOT),
+    "PYTHONUNBUFFERED": "1",
+}
+
+
+def python(*arguments: str | Path, cwd: Path) -> str:
+    """Run Python to its end, which has to be a good one, and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, *map(str, arguments)],
+        cwd=cwd,
+        env=ENVIRONMENT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """Return where a fresh server serves, started by the command of the README but on a free port."""
+    server = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "twisted", "--log-file", str(tmp_path / "log"), "zookeeper"),
+            *("--data-dir", str(tmp_path / "data"), "--client-endpoint", "tcp:0:interface=127.0.0.1"),
+        ],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdout is not None
+    try:
+        line = server.stdout.readline()
+        found = re.search(r"serves on (\S+), data in", line)
+        assert found, f"the server said {line!r}"
+        yield found.group(1)
+    finally:
+        server.terminate()
+        assert server.wait(60) == 0
+        server.stdout.close()
+
+
+def test_tour_of_the_readme(address: str, tmp_path: Path) -> None:
+    """The sixty seconds with kazoo do what their comments say."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    tour = next(block for block in blocks if "KazooClient" in block)
+    # A watch's function runs in a thread of kazoo's: wait for it where a reader would look at the screen.
+    program = tour.replace("127.0.0.1:2181", address).replace(
+        "with zk.Lock(", "while not zk.get_children('/app/workers'): pass\nwith zk.Lock(", 1
+    )
+    assert program.count(address) == 1
+    printed = python("-c", program, cwd=tmp_path)
+    assert "workers: []" in printed
+    assert "alone" in printed
+
+
+def test_embedding(tmp_path: Path) -> None:
+    """The server in a program of one's own serves beside a web page, stops in order, and finds its data again."""
+    for attempt in range(2):
+        program = subprocess.Popen(
+            [sys.executable, str(EXAMPLES / "embed.py"), "data"],
+            cwd=tmp_path,
+            env=ENVIRONMENT,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert program.stdout is not None
+        try:
+            _, clients, _, web = program.stdout.readline().split()
+            client = KazooClient(f"127.0.0.1:{clients}")
+            client.start(timeout=30)
+            assert (client.exists("/kept") is None) == (attempt == 0)
+            client.ensure_path("/kept")
+            with urllib.request.urlopen(f"http://127.0.0.1:{web}/", timeout=30) as page:
+                assert page.read().strip()
+            client.stop()
+            client.close()
+        finally:
+            program.terminate()
+            program.wait(60)
+            program.stdout.close()
+
+
+def test_in_process(tmp_path: Path) -> None:
+    """The example of a Twisted test passes under trial."""
+    assert "PASSED" in python("-m", "twisted.trial", EXAMPLES / "test_in_process.py", cwd=tmp_path)
+
+
+def test_fixture(tmp_path: Path) -> None:
+    """The fixture for pytest gives a server that a client can use."""
+    shutil.copy(EXAMPLES / "conftest.py", tmp_path)
+    (tmp_path / "test_it.py").write_text(
+        "from kazoo.client import KazooClient\n"
+        "def test_it(zookeeper):\n"
+        "    client = KazooClient(zookeeper)\n"
+        "    client.start()\n"
+        "    assert client.create('/a', b'x') == '/a'\n"
+        "    client.stop()\n"
+        "    client.close()\n"
+    )
+    assert "1 passed" in python("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py", cwd=tmp_path)
