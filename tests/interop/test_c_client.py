@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.interop.clients import servers
+from tests.interop.clients.leading import lead
 from tests.interop.clients.proxy import Relay
 from tests.interop.process import HOST, ServerProcess
 
@@ -44,19 +45,9 @@ def relay(server: ServerProcess) -> Iterator[Relay]:
 def test_all_calls(program: str, server: ServerProcess, relay: Relay) -> None:
     """Every call of the C client answers as it does with Java's server, also what it missed while cut off."""
     arguments = [program, "tour", f"{HOST}:{server.port}", f"{HOST}:{relay.port}"]
-    lines = []
-    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as tour:
-        assert tour.stdin is not None
-        assert tour.stdout is not None
-        for line in tour.stdout:
-            if line.startswith("@"):
-                {"@cut": relay.cut, "@heal": relay.heal}[line.strip()]()
-                tour.stdin.write("done\n")
-                tour.stdin.flush()
-            else:
-                lines.append(line.rstrip())
+    status, lines = lead(arguments, relay)
     assert lines == (CLIENTS / "c_client.expected").read_text(encoding="utf-8").splitlines()
-    assert tour.returncode == 0
+    assert status == 0
 
 
 def test_a_session_is_taken_up_by_another_process(program: str, server: ServerProcess) -> None:
