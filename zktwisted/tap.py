@@ -8,6 +8,7 @@ server itself is imported only when one is made, so that C{twist --help} stays q
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import sys
@@ -104,10 +105,9 @@ class Options(usage.Options):
                 raise usage.UsageError(f"Options come first: write {argument} before {arguments[0]}.")
         if arguments and self["config"] is not None:
             raise usage.UsageError(f"Either --config or {arguments[0]}, not both.")
+        self["arguments"] = () if len(arguments) == 1 else arguments
         if len(arguments) == 1:
             self["config"] = arguments[0]
-        else:
-            self["arguments"] = arguments
 
     def postOptions(self) -> None:
         """Check what was given; with C{--check-config} print the report and exit."""
@@ -215,7 +215,6 @@ class ServerProcess(Service):
 
     def end(self, status: int) -> None:
         """Stop the reactor, and let the process end with an exit status."""
-        import atexit
 
         def exit_now() -> None:
             # twist always ends with 0 or by a signal.  Nothing is left to do here: services have stopped, threads
