@@ -28,5 +28,5 @@ html_theme_options = {
 }
 
 autodoc_member_order = "bysource"
-autodoc_typehints = "description"
+autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
