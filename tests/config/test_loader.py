@@ -10,7 +10,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.config.tables import rows
-from zktwisted.config import ServerConfig
+from zktwisted.config import ServerConfig, loader
 from zktwisted.config.loader import Loading, Setting, environment_settings, file_settings, text_settings
 from zktwisted.errors import ConfigError
 
@@ -241,6 +241,16 @@ class LoadTests(SynchronousTestCase):
             self.assertEqual(ServerConfig.from_text(text).digest_algorithm, name)
         error = self.refused(f"{BASE}DigestAuthenticationProvider.digestAlg=CRC32")
         self.assertEqual(error.line, 3)
+
+    def test_compression(self) -> None:
+        """A compression method is taken in any case, snappy only if it is installed."""
+        config = ServerConfig.from_text(f"{BASE}snapshot.compression.method=GZ")
+        self.assertEqual(config.snapshot_compression_method, "gz")
+        text = f"{BASE}zookeeper.snapshot.compression.method=snappy"
+        self.patch(loader, "find_spec", lambda name: object())
+        self.assertEqual(ServerConfig.from_text(text).snapshot_compression_method, "snappy")
+        self.patch(loader, "find_spec", lambda name: None)
+        self.assertIn("zktwisted[snappy]", str(self.refused(text)))
 
     def test_relative_directory(self) -> None:
         """A relative directory is taken, with a note."""

@@ -14,6 +14,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from zktwisted.config import others
@@ -444,6 +445,10 @@ def _value(key: Key, text: str) -> Any:
     if key.attribute == "snapshot_compression_method":
         if value.lower() not in ("", "gz", "snappy"):
             raise ValueError(f'"{text}" is no compression method (gz and snappy are)')
+        if value.lower() == "snappy" and find_spec("cramjam") is None:
+            raise ConfigError(
+                "snappy is not installed", key=key.name, remedy="pip install zktwisted[snappy], or write gz"
+            )
         return value.lower()
     if key.attribute == "digest_algorithm" and not _HASH.fullmatch(value):
         raise ConfigError(f"there is no hash {text}", key=key.name, remedy="write SHA1, SHA-256 or SHA3-256")
