@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Sourced by the other scripts: finds Python, and installs Debian packages that are missing.
 # Nothing here touches the system's own Python packages, and apt is only called when something is missing.
 
