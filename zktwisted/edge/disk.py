@@ -80,9 +80,13 @@ class _Thread:
         self._name = name
         self._make_pool = make_pool
         self._pool: _Pool | None = None
+        self._stopped = False
 
     def run(self, work: Callable[[], object], landed: Callable[[object, StoreError | None], None]) -> None:
         """Call C{work} in the thread, then C{landed(result, None)} or C{landed(None, error)} in the reactor's."""
+        if self._stopped:
+            landed(None, StoreError(f"{self._name}: stopped"))
+            return
         if self._pool is None:
             self._pool = self._make_pool(self._name)
             self._pool.start()
@@ -101,6 +105,7 @@ class _Thread:
 
     def stop(self) -> None:
         """Wait for what runs and let the thread end."""
+        self._stopped = True
         pool, self._pool = self._pool, None
         if pool is not None:
             pool.stop()
@@ -450,9 +455,9 @@ class _PosixStream:
 
     def _landed(self, result: object, error: StoreError | None) -> None:
         self._in_flight = False
-        room, self._room = self._room, None
         if error is not None or self._aborted:
             self._failure = error = error or self._failure
+            room, self._room = self._room, None
             finished, self._finished = self._finished, None
             for waiting in (room, finished):
                 if waiting is not None:
@@ -465,7 +470,8 @@ class _PosixStream:
             return
         if self._buffer or self._finished is not None:
             self._launch()
-        if room is not None:
+        if self._room is not None and self._buffered < _STREAM_BUFFER // 2:
+            room, self._room = self._room, None
             room.callback(None)
 
     def _perform(self, chunks: list[bytes], last: bool) -> bool:

@@ -211,7 +211,7 @@ def _gunzip(data: FileBytes) -> bytes:
 
 
 def _unsnappy(data: FileBytes) -> bytes:
-    if data[:8] != _SNAPPY_MAGIC:
+    if data[:8] != _SNAPPY_MAGIC or len(data) < len(_SNAPPY_HEADER):
         raise StoreError("not a stream of snappy blocks")
     codec = _Snappy()
     blocks: list[bytes] = []
