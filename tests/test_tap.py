@@ -115,7 +115,8 @@ class OptionsTests(TapTestCase):
         """Without options the server is for this machine, at the usual port, with data in the working directory."""
         config = parsed().server_config()
         self.assertEqual((config.client_port_address, config.client_port), ("127.0.0.1", 2181))
-        self.assertEqual((config.data_dir, config.tick_time), (DEFAULT_DATA_DIR, 2000))
+        self.assertEqual((config.data_dir, config.tick_time), (os.path.abspath(DEFAULT_DATA_DIR), 2000))
+        self.assertEqual(config.notes, ())
 
     def test_config(self) -> None:
         """A zoo.cfg is taken as it is, as an option or alone; --data-dir moves the data."""
@@ -239,6 +240,7 @@ class ServerProcessTests(TapTestCase):
     def test_serving(self) -> None:
         """One friendly line tells address, data directory and version, and what is loaded is frozen."""
         process, server = self.started()
+        self.reactor.run()
         self.assertEqual(self.stdout.getvalue(), "")
         self.assertEqual(len(self.thresholds), 1)
         server.addresses += [IPv6Address("TCP", "::1", 5), UNIXAddress("/s")]
@@ -256,11 +258,15 @@ class ServerProcessTests(TapTestCase):
         _, server = self.started()
         server.addresses = []
         server.serving.callback("standalone")
+        self.assertEqual(self.stdout.getvalue(), "")  # nothing until signals are heard
+        self.reactor.run()
         self.assertIn("serves on no client port,", self.stdout.getvalue())
 
     def test_signals(self) -> None:
         """Signals stop the reactor, and a second one does no harm: so the process ends by itself, with 0."""
         self.started()
+        self.assertEqual(set(self.signals), {signal.SIGTERM, signal.SIGINT})
+        self.signals.clear()
         self.reactor.run()
         for number in (signal.SIGTERM, signal.SIGINT):
             self.signals[number](number, None)
@@ -309,13 +315,14 @@ class ServerProcessTests(TapTestCase):
         globalLogPublisher.addObserver(events.append)
         self.addCleanup(globalLogPublisher.removeObserver, events.append)
         self.started(notes=(Note("warning", "w", "a", "f", 1), Note("note", "n")))
-        logged = [(event["log_level"].name, str(event["note"])) for event in events]
+        logged = [(event["log_level"].name, event["note"]) for event in events]
         self.assertEqual(logged, [("warn", "f:1: a: w"), ("info", "n")])
 
     def test_closed_output(self) -> None:
         """A process without standard output serves all the same."""
         self.patch(sys, "__stdout__", None)
         _, server = self.started()
+        self.reactor.run()
         server.serving.callback("standalone")
         self.assertEqual(self.frozen, [True])
 

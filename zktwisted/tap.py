@@ -138,7 +138,7 @@ class Options(usage.Options):
 
         settings = []
         if self["config"] is None and not self["arguments"]:
-            standard = {"tickTime": "2000", "dataDir": DEFAULT_DATA_DIR}
+            standard = {"tickTime": "2000", "dataDir": os.path.abspath(DEFAULT_DATA_DIR)}
             if not self["client-endpoints"]:
                 standard |= {"clientPort": "2181", "clientPortAddress": "127.0.0.1"}
             settings += [Setting(name, value, "default") for name, value in standard.items()]
@@ -149,7 +149,7 @@ class Options(usage.Options):
         names = ("clientPort", "dataDir", "tickTime", "maxClientCnxns")
         settings += [Setting(*pair, "command line") for pair in zip(names, self["arguments"], strict=False)]
         if self["data-dir"] is not None:
-            settings.append(Setting("dataDir", self["data-dir"], "--data-dir"))
+            settings.append(Setting("dataDir", os.path.abspath(self["data-dir"]), "--data-dir"))
         return settings
 
     def server_config(self) -> ServerConfig:
@@ -181,12 +181,12 @@ class ServerProcess(Service):
     def startService(self) -> None:
         """Start the server; what becomes of it is told on standard output or standard error."""
         for note in self._config.notes:
-            if note.level == "warning":
-                log.warn("{note}", note=note)
-            else:
-                log.info("{note}", note=note)
+            say = log.warn if note.level == "warning" else log.info
+            say("{note}", note=str(note), key=note.key, file=note.file, line=note.line)
         tune_gc()
         self.running = True
+        # At once, and again when the reactor has put its own handlers in their place.
+        self._handle_signals()
         self._reactor.callWhenRunning(self._handle_signals)
         self.server.startService()
         self.server.when_serving().addCallbacks(self._serving, self._failed)
@@ -203,7 +203,9 @@ class ServerProcess(Service):
         gc.freeze()
         addresses = " and ".join(map(_shown, self.server.addresses)) or "no client port"
         where = os.path.abspath(self._config.data_dir)
-        _tell(sys.__stdout__, f"ZooKeeper serves on {addresses}, data in {where} (zktwisted {__version__})")
+        line = f"ZooKeeper serves on {addresses}, data in {where} (zktwisted {__version__})"
+        # Who reads the line may send a signal at once, so handlers have to be there.
+        self._reactor.callWhenRunning(lambda: _tell(sys.__stdout__, line))
 
     def _failed(self, failure: Failure) -> None:
         status, message = _diagnosis(failure)
@@ -253,8 +255,6 @@ def makeService(options: Options) -> ServerProcess:
     from twisted.internet import reactor
     from twisted.internet.endpoints import serverFromString
 
-    from zktwisted.server.service import ZooKeeperService
-
     make_endpoint: Callable[[object, str], IStreamServerEndpoint] = serverFromString
     endpoints: list[IStreamServerEndpoint] | None = None
     try:
@@ -271,6 +271,8 @@ def makeService(options: Options) -> ServerProcess:
             endpoints = [*(endpoints or []), endpoint]
     except ConfigError as error:
         _leave(EXIT_CONFIG, str(error))
+    from zktwisted.server.service import ZooKeeperService
+
     process = cast("ReactorBase", reactor)
     return ServerProcess(process, config, ZooKeeperService(reactor, config, client_endpoints=endpoints))
 

@@ -24,7 +24,7 @@ OPERATIONS = Section.OPERATIONS
 ENSEMBLE = Section.ENSEMBLE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, init=False, repr=False, eq=False)
 class Settings:
     """What can be written in C{zoo.cfg}.  Times are in milliseconds unless the name says otherwise."""
 
