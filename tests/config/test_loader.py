@@ -7,10 +7,13 @@ import shutil
 import tempfile
 from typing import Any
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.config.tables import rows
 from zktwisted.config import ServerConfig, loader
+from zktwisted.config.check import check
 from zktwisted.config.loader import Loading, Setting, environment_settings, file_settings, text_settings
 from zktwisted.errors import ConfigError
 
@@ -257,6 +260,11 @@ class LoadTests(SynchronousTestCase):
         config = ServerConfig.from_text("dataDir=data")
         self.assertEqual([(note.level, note.key) for note in config.notes], [("note", "dataDir")])
 
+    def test_nul_in_path(self) -> None:
+        """No path holds a NUL."""
+        for key in ("dataDir", "dataLogDir", "dynamicConfigFile"):
+            self.assertEqual(self.refused(f"{BASE}{key}=/\\u0000").line, 3)
+
     def test_one_server_line(self) -> None:
         """One server line means standalone; its client address counts."""
         config = ServerConfig.from_text("dataDir=/nowhere\nserver.1=a:2888:3888;127.0.0.1:2183")
@@ -303,6 +311,26 @@ class LoadTests(SynchronousTestCase):
         self.assertRaises(ConfigError, loading.result)
 
 
+KEYS = [spelling for key in ServerConfig.keys() for spelling in key.spellings]
+LINES = ["server.1", "server.2", "server.x", "group.1", "weight.1", "version", "admin.x", "ssl.x", "authProvider.1"]
+VALUES = ["", "0", "-1", "7", "99999", "9" * 30, "true", "no", "x", "a:1:2", "a:1:2;3", "1:2", "\0", "0.5", "nan"]
+
+
+class TotalTests(SynchronousTestCase):
+    @settings(deadline=None, max_examples=300, derandomize=True)
+    @given(
+        st.lists(st.tuples(st.sampled_from(KEYS + LINES), st.one_of(st.sampled_from(VALUES), st.text(max_size=5)))),
+        st.booleans(),
+        st.sampled_from([None, 1]),
+    )
+    def test_anything(self, pairs: list[tuple[str, str]], supported_only: bool, myid: int | None) -> None:
+        """Whatever is written, the outcome is a configuration or an error, and a report can be made of it."""
+        found = [Setting(key, value, "f", line) for line, (key, value) in enumerate(pairs, 1)]
+        loading = Loading(found, myid=myid, supported_only=supported_only)
+        self.assertEqual(loading.config is None, bool(loading.errors))
+        self.assertEqual(check(found, myid=myid).status == 2, bool(Loading(found, myid=myid).errors))
+
+
 class SettingsTests(SynchronousTestCase):
     def test_environment(self) -> None:
         """-D items of the scripts' variables are properties; so is the switch for directories."""
@@ -311,9 +339,9 @@ class SettingsTests(SynchronousTestCase):
             "JVMFLAGS": "-Dzookeeper.snapCount=6 'open",
             "ZOO_DATADIR_AUTOCREATE_DISABLE": "1",
         }
-        settings = environment_settings(environment)
+        given_there = environment_settings(environment)
         self.assertEqual(
-            [(setting.key, setting.value, setting.source) for setting in settings],
+            [(setting.key, setting.value, setting.source) for setting in given_there],
             [
                 ("zookeeper.snapCount", "5", "SERVER_JVMFLAGS"),
                 ("zookeeper.x", "a b", "SERVER_JVMFLAGS"),
@@ -322,7 +350,7 @@ class SettingsTests(SynchronousTestCase):
                 ("zookeeper.datadir.autocreate", "false", "ZOO_DATADIR_AUTOCREATE_DISABLE"),
             ],
         )
-        config = Loading([*settings, *text_settings(BASE)]).result()
+        config = Loading([*given_there, *text_settings(BASE)]).result()
         self.assertEqual((config.snap_count, config.datadir_autocreate), (6, False))
         # What a Java machine is told besides is none of our business.
         self.assertEqual([note.key for note in config.notes], ["zookeeper.x"])

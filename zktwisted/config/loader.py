@@ -231,7 +231,9 @@ class Loading:
         if key.attribute == "snapshot_size_factor" and value > 1:
             self.note(setting, f"{setting.value} is more than 1; {key.default} is used")
             return key.default
-        if key.kind is Kind.PATH and value and not os.path.isabs(value):
+        if key.kind is Kind.PATH and "\0" in value:
+            self._add(ConfigError("a path cannot hold NUL", key=setting.key, remedy="remove \\u0000"), setting)
+        elif key.kind is Kind.PATH and value and not os.path.isabs(value):
             self.note(setting, f"{value} is relative to the working directory, {os.getcwd()}", "note")
         return value
 
