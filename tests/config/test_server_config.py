@@ -121,7 +121,7 @@ class KeyTests(SynchronousTestCase):
         bad = {
             Kind.FLAG: ["yes", ""],
             Kind.YES_NO: ["true", "YES"],
-            Kind.INT: ["", "1_0", "0x1", "1.0", " 1", "2147483648", "\u0663"],
+            Kind.INT: ["", "1_0", "0xg", "1.0", " 1", "2147483648", "\u0663"],
             Kind.LONG: ["9223372036854775808"],
             Kind.PORT: ["65536", "-1", "x"],
             Kind.FLOAT: ["nan", "inf", "x"],
@@ -134,6 +134,13 @@ class KeyTests(SynchronousTestCase):
         for kind, texts in bad.items():
             for text in texts:
                 self.assertRaises(ValueError, parse, by_kind[kind], text)
+
+    def test_hexadecimal(self) -> None:
+        """Properties may be written in hexadecimal, as Java decodes them; keys of the file proper may not."""
+        self.assertEqual(parse(key_of("jute_max_buffer"), "0x9fffff"), 0x9FFFFF)
+        self.assertEqual(parse(key_of("large_request_threshold"), "-0X1"), -1)
+        self.assertRaises(ValueError, parse, key_of("jute_max_buffer"), "0x80000000")
+        self.assertRaises(ValueError, parse, key_of("tick_time"), "0x10")
 
     def test_render(self) -> None:
         """Every setting can be written down again as zoo.cfg has it."""

@@ -132,6 +132,7 @@ _KIND_OF = {bool: Kind.FLAG, int: Kind.INT, float: Kind.FLOAT, str: Kind.TEXT, t
 
 # Decimal digits of ASCII with one sign: what Java's Integer.parseInt takes of what people write.
 _INTEGER = re.compile(r"[+-]?[0-9]+\Z")
+_HEXADECIMAL = re.compile(r"[+-]?0[xX][0-9a-fA-F]+\Z")
 _DURATION = re.compile(r"([0-9]+)\s*(ms|s|m|h|d|)\Z")
 _MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "": 3_600_000}
 
@@ -165,6 +166,13 @@ def _yes_no(text: str, key: Key) -> bool:
     return text == "yes"
 
 
+def _whole(text: str, key: Key, bits: int) -> int:
+    # Java decodes properties, unlike the keys of the file proper: -Djute.maxbuffer=0x9fffff is a usual spelling.
+    if not key.strict and _HEXADECIMAL.match(text):
+        text = str(int(text, 16))
+    return number(text, bits)
+
+
 def _port(text: str, key: Key) -> int:
     value = number(text)
     if not 0 <= value <= 65535:
@@ -192,8 +200,8 @@ def _hours(text: str, key: Key) -> int:
 _PARSERS: dict[Kind, Callable[[str, Key], Any]] = {
     Kind.FLAG: _flag,
     Kind.YES_NO: _yes_no,
-    Kind.INT: lambda text, key: number(text),
-    Kind.LONG: lambda text, key: number(text, 64),
+    Kind.INT: lambda text, key: _whole(text, key, 32),
+    Kind.LONG: lambda text, key: _whole(text, key, 64),
     Kind.PORT: _port,
     Kind.FLOAT: _float,
     Kind.TEXT: lambda text, key: text,
