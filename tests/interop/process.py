@@ -132,6 +132,11 @@ class ServerProcess:
             raise ServerFailure(f"{self.name} ended with status {status}:\n{self.output[-4000:]}")
         raise ServerFailure(f"{self.name} does not serve on port {self.port}:\n{self.output[-4000:]}")
 
+    def wait(self, timeout: float = 20.0) -> int:
+        """Return the exit status of a process that ends on its own."""
+        assert self._process is not None, "the server was not started"
+        return self._process.wait(timeout)
+
     def stop(self, timeout: float = 20.0) -> int | None:
         """End the process politely, forcibly after *timeout* seconds, and return its exit status."""
         return self._end(signal.SIGTERM, timeout)
