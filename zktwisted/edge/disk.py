@@ -16,12 +16,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from mmap import ACCESS_READ, mmap
+from queue import SimpleQueue
+from threading import Thread
 from typing import Protocol
 
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorFromThreads
 from twisted.logger import Logger
-from twisted.python.threadpool import ThreadPool
 
 from zktwisted.errors import StoreError
 from zktwisted.store.disk import PARTIAL_PREFIX, Compressor, Done, FileBytes
@@ -54,14 +55,49 @@ class _Pool(Protocol):
     def callInThread(self, func: Callable[..., object], *args: object) -> None: ...  # Twisted's name
 
 
+class _OneThread:
+    """
+    A pool of one thread that does one thing after the other.
+
+    Twisted's L{ThreadPool} of one thread does the same at several times the cost, which every flush would pay.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._work: SimpleQueue[tuple[Callable[..., object], tuple[object, ...]] | None] = SimpleQueue()
+        self._thread = Thread(target=self._run, name=name)
+
+    def start(self) -> None:
+        """Let it begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Wait for all that was given, and for the thread's end."""
+        self._work.put(None)
+        self._thread.join()
+
+    def callInThread(self, func: Callable[..., object], *args: object) -> None:  # Twisted's name
+        """Call C{func}, which must not raise, when its turn comes."""
+        self._work.put((func, args))
+
+    def _run(self) -> None:
+        take = self._work.get
+        while (work := take()) is not None:
+            func, args = work
+            func(*args)
+
+
 @contextmanager
 def _store_errors(what: str) -> Iterator[None]:
     """Turn what the system says into L{StoreError}."""
     try:
         yield
     except (OSError, ValueError) as e:
-        reason = e.strerror if isinstance(e, OSError) and e.strerror else str(e)
-        raise StoreError(f"{what}: {reason}") from e
+        raise _store_error(what, e) from e
+
+
+def _store_error(what: str, error: OSError | ValueError) -> StoreError:
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return StoreError(f"{what}: {reason}")
 
 
 def _write_all(fd: int, data: bytes) -> None:
@@ -145,7 +181,7 @@ class PosixDisk:
         self._sync_warning_ms = sync_warning_ms
         self._on_sync = on_sync
         self._monotonic = monotonic
-        make = make_pool or (lambda name: ThreadPool(1, 1, name))
+        make = make_pool or _OneThread
         self._thread = _Thread(reactor, f"disk {path}", make)
         self._bulk = _Thread(reactor, f"bulk {path}", make)
         self._queue: list[_Operation] = []
@@ -299,8 +335,9 @@ class PosixDisk:
     def _perform(self, operations: list[_Operation]) -> list[_Sync]:
         """In the thread: write one batch and make it durable."""
         syncs: list[_Sync] = []
-        for kind, name, data, size in operations:
-            with _store_errors(self._join(name)):
+        name = ""
+        try:
+            for kind, name, data, size in operations:
                 if kind == _APPEND:
                     begun = self._monotonic()
                     _write_all(self._files[name], b"".join(data))
@@ -311,6 +348,8 @@ class PosixDisk:
                     os.pwrite(self._files[name], b"\0", size - 1)
                 else:
                     os.close(self._files.pop(name))
+        except (OSError, ValueError) as e:
+            raise _store_error(self._join(name), e) from e
         return syncs if self._force_sync else []
 
     def _create(self, name: str, data: bytes) -> None:
