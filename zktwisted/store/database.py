@@ -117,8 +117,8 @@ class Restored:
 class Storage(Protocol):
     """What a server needs of its store, with files or without."""
 
-    #: Collect one entry for the next L{commit}: C{append(zxid, entry)}.
-    append: Callable[[int, bytes], None]
+    def append(self, zxid: int, entry: bytes, /) -> None:
+        """Collect one entry for the next L{commit}."""
 
     @property
     def snapshotting(self) -> bool:
@@ -133,6 +133,9 @@ class Storage(Protocol):
 
     def commit(self, done: Done) -> None:
         """Make durable what was appended."""
+
+    def roll(self) -> None:
+        """Let the next entry begin a new log file."""
 
     def snapshot_due(self) -> bool:
         """Say whether it is time for a snapshot."""
