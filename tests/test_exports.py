@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
 import zktwisted
 from zktwisted import errors, testing
+
+
+ROOT = Path(__file__).parent.parent
+
+
+def printed_by(program: str) -> str:
+    """Run a program in an interpreter of its own and return what it printed."""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 class ExportsTests(SynchronousTestCase):
@@ -48,8 +58,7 @@ class ExportsTests(SynchronousTestCase):
             "import sys, zktwisted\n"
             "print([n for n in sys.modules if n.split('.')[0] == 'twisted' or n.startswith('zktwisted.')])"
         )
-        seen = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-        self.assertEqual("['zktwisted._version']", seen.strip())
+        self.assertEqual("['zktwisted._version']", printed_by(program))
 
     def test_import_leaves_the_reactor_alone(self) -> None:
         """No public name installs the global reactor: that choice stays with the program that embeds us."""
@@ -59,5 +68,4 @@ class ExportsTests(SynchronousTestCase):
             "import zktwisted.errors, zktwisted.testing\n"
             "print('twisted.internet.reactor' in sys.modules)"
         )
-        seen = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-        self.assertEqual("False", seen.strip())
+        self.assertEqual("False", printed_by(program))
