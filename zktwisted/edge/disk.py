@@ -36,7 +36,7 @@ _MAP_MIN = 1 << 16
 #: A stream holds back its writer when this much is in memory.
 _STREAM_BUFFER = 1 << 20
 #: A stream syncs after so much: else a log's sync would have to wait until the file system has written all of it.
-_STREAM_SYNC = 4 << 20
+_STREAM_SYNC = 1 << 20
 
 _CREATE, _APPEND, _EXTEND, _CLOSE = range(4)
 #: What to do, with which file, the data, a size.
