@@ -228,5 +228,7 @@ def decode_reply(opcode: int | None, frame: bytes) -> dict[str, Any]:
             reply.update(body(reader))
         except Malformed:
             reader.offset = start
-    reply["rest"] = reader.rest()
+    if opcode != MULTI_READ or err == 0:
+        # A multiRead that fails as a whole carries the results before the failure, which no client looks at.
+        reply["rest"] = reader.rest()
     return reply

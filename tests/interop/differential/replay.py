@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.interop.rawclient import PING, Closed, RawConnection, Silent
+
 from . import records
 from .compare import Comparison, Growing
 from .words import normal_answer
