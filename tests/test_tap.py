@@ -302,10 +302,21 @@ class ServerProcessTests(TapTestCase):
         self.reactor.run()
         _, server = self.started()
         server.serving.errback(Failure(ZeroDivisionError("oops")))
-        self.assertEqual(self.stderr.getvalue(), "The server cannot start: oops\n")
+        self.assertEqual(self.stderr.getvalue(), "The server fails: oops\n")
         self.at_exit[0]()
         self.assertEqual(self.exits, [1])
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_failure_later(self) -> None:
+        """A server that has to give up after it has served ends the process in the same way."""
+        self.reactor.run()
+        process, server = self.started()
+        server.serving.callback("standalone")
+        process.fail(Failure(StoreError("/d/version-2/log.1: No space left on device")))
+        self.assertEqual(self.stderr.getvalue(), "/d/version-2/log.1: No space left on device\n")
+        self.assertEqual(self.reactor.stops, 1)
+        self.at_exit[0]()
+        self.assertEqual(self.exits, [3])
 
     def test_notes(self) -> None:
         """Remarks on the configuration go to the log."""

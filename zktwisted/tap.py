@@ -189,7 +189,7 @@ class ServerProcess(Service):
         self._handle_signals()
         self._reactor.callWhenRunning(self._handle_signals)
         self.server.startService()
-        self.server.when_serving().addCallbacks(self._serving, self._failed)
+        self.server.when_serving().addCallbacks(self._serving, self.fail)
 
     def stopService(self) -> Deferred[None]:
         """Stop the server: close the ports, answer what was asked, flush the log."""
@@ -207,11 +207,12 @@ class ServerProcess(Service):
         # Who reads the line may send a signal at once, so handlers have to be there.
         self._reactor.callWhenRunning(lambda: _tell(sys.__stdout__, line))
 
-    def _failed(self, failure: Failure) -> None:
+    def fail(self, failure: Failure) -> None:
+        """End the process because the server could not start or cannot go on: one line says why."""
         status, message = _diagnosis(failure)
         if message is None:
-            log.failure("The server cannot start", failure)
-            message = f"The server cannot start: {failure.getErrorMessage()}"
+            log.failure("The server fails", failure)
+            message = f"The server fails: {failure.getErrorMessage()}"
         _tell(sys.__stderr__, message)
         self.end(status)
 
