@@ -17,6 +17,7 @@ import pytest
 from . import java
 from .differential import records as op
 from .differential.generate import Generator
+from .differential.lockstep import ENFORCED_SETTINGS, OPEN_SETTINGS, PLAIN_SETTINGS
 from .differential.pair import OURS, Pair, compare, smallest
 from .differential.steps import Request, Send
 from .rawclient import OPEN_ACL, buffer
@@ -24,6 +25,11 @@ from .rawclient import OPEN_ACL, buffer
 SEQUENCES = int(os.environ.get("ZKTWISTED_SEQUENCES", "150"))
 FIRST_SEED = int(os.environ.get("ZKTWISTED_FIRST_SEED", "1"))
 LENGTH = 40
+OTHER_SETTINGS = {
+    "nothing configured": PLAIN_SETTINGS,
+    "authentication enforced": ENFORCED_SETTINGS,
+    "ACLs skipped": OPEN_SETTINGS,
+}
 WHY_NOT = {"3.8.0": "Debian's zookeeper package is not installed", "3.9.5": java.HOW_TO_395}
 
 
@@ -40,6 +46,17 @@ def test_ours_answers_as_java(release: str) -> None:
     pair = Pair(release, OURS)
     try:
         compare(pair, release, range(FIRST_SEED, FIRST_SEED + SEQUENCES), LENGTH, pytest.fail)
+    finally:
+        pair.close()
+
+
+@pytest.mark.parametrize("kind", list(OTHER_SETTINGS))
+def test_ours_answers_as_java_when_set_up_so(kind: str) -> None:
+    """With other settings the two agree as well."""
+    need("3.9.5")
+    pair = Pair("3.9.5", OURS, OTHER_SETTINGS[kind])
+    try:
+        compare(pair, "3.9.5", range(FIRST_SEED, FIRST_SEED + SEQUENCES // 5), LENGTH, pytest.fail)
     finally:
         pair.close()
 

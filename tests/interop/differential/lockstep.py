@@ -31,17 +31,28 @@ from .words import normal_answer
 
 SUPER = b"super:adminpw"
 SUPER_DIGEST = "super:YW0smZw1fP8Plz4LetS54OLjO/8="
-SETTINGS: dict[str, dict[str, str]] = {
-    "config": {"tickTime": "2000", "minSessionTimeout": "30000", "maxSessionTimeout": "60000"},
-    "properties": {
-        "zookeeper.extendedTypesEnabled": "true",
-        "zookeeper.enforceQuota": "true",
-        "zookeeper.DigestAuthenticationProvider.superDigest": SUPER_DIGEST,
-        "zookeeper.forceSync": "no",
-        # Containers and TTL nodes go when a timer says so, which no two servers do at the same step.
-        "znode.container.checkIntervalMs": "100000000",
-    },
-}
+
+
+def _settings(**properties: str) -> dict[str, dict[str, str]]:
+    return {
+        "config": {"tickTime": "2000", "minSessionTimeout": "30000", "maxSessionTimeout": "60000"},
+        "properties": {
+            "zookeeper.DigestAuthenticationProvider.superDigest": SUPER_DIGEST,
+            "zookeeper.forceSync": "no",
+            # Containers and TTL nodes go when a timer says so, which no two servers do at the same step.
+            "znode.container.checkIntervalMs": "100000000",
+            **{f"zookeeper.{name.replace('__', '.')}": value for name, value in properties.items()},
+        },
+    }
+
+
+SETTINGS = _settings(extendedTypesEnabled="true", enforceQuota="true")
+# What a server is like that nobody has configured.
+PLAIN_SETTINGS = _settings()
+# A connection has to authenticate before it may do anything else.
+ENFORCED_SETTINGS = _settings(enforce__auth__enabled="true", enforce__auth__schemes="digest")
+OPEN_SETTINGS = _settings(skipACL="yes", extendedTypesEnabled="true", emulate353TTLNodes="true")
+AUTHENTICATION = Request(op.AUTH, op.AUTH_OP, bytes(4) + buffer(b"digest") + buffer(b"alice:secret"), "auth")
 UNIMPLEMENTED, SESSION_EXPIRED, UNKNOWN_SESSION = -6, -112, -12
 ENDING_ERRORS = (-115, -124)
 MARSHALLING_ERROR = -5
@@ -178,7 +189,7 @@ class Side:
     def _is_last(self, reply: dict[str, Any], opcode: int | None) -> bool:
         if reply.get("err") == UNIMPLEMENTED and reply.get("zxid") == -1:
             return True
-        return opcode == CLOSE_SESSION or (opcode == op.AUTH_OP and reply.get("err") in ENDING_ERRORS)
+        return opcode == CLOSE_SESSION or reply.get("err") in ENDING_ERRORS
 
     def events(self, seat: Seat) -> Outcome:
         """Ask a ping over a connection and return what came before its answer."""
@@ -244,7 +255,7 @@ class Lockstep:
     """A pair of servers, fresh and alike, which are only ever asked through here.
 
     *known* may look at a pair of outcomes and return them with a listed difference taken out; it may change the
-    distance between the servers' zxids.
+    distance between the servers' zxids. With *authenticate*, every connection but the last begins with an auth packet.
     """
 
     def __init__(
@@ -252,7 +263,9 @@ class Lockstep:
         theirs: tuple[str, int],
         ours: tuple[str, int],
         known: Callable[[Lockstep, Step, Any, Any], tuple[Any, Any]] | None = None,
+        authenticate: bool = False,
     ) -> None:
+        self.authenticate = authenticate
         self.theirs = Side(*theirs)
         self.ours = Side(*ours)
         self.shift = Shifted(self.ours.zxid() - self.theirs.zxid())
@@ -376,6 +389,8 @@ class Lockstep:
         if their_greeting.get("sessionId") and our_greeting.get("sessionId"):
             self.comparison.pair_sessions(their_greeting["sessionId"], our_greeting["sessionId"])
         self._compare(step, theirs.comparable(), ours.comparable())
+        if self.authenticate and step.conn < CONNECTIONS - 1 and their_greeting.get("sessionId"):
+            self._step(Send(step.conn, (AUTHENTICATION,)))
 
     def _resume(self, step: Resume) -> None:
         requests = []

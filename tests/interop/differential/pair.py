@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from tests.interop.java import JavaServer
@@ -12,7 +12,7 @@ from tests.interop.process import ServerProcess
 
 from .generate import Generator
 from .known import known_for
-from .lockstep import SETTINGS, Difference, Lockstep, shrink
+from .lockstep import ENFORCED_SETTINGS, SETTINGS, Difference, Lockstep, shrink
 from .steps import Step
 
 OURS = "ours"
@@ -27,8 +27,9 @@ def _memory() -> str | None:
 class Pair:
     """Two servers by name: a Java release or ``ours``."""
 
-    def __init__(self, theirs: str, ours: str = OURS) -> None:
+    def __init__(self, theirs: str, ours: str = OURS, settings: Mapping[str, dict[str, str]] = SETTINGS) -> None:
         self.names = (theirs, ours)
+        self.settings = settings
         self._servers: list[ServerProcess] = []
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
         self._lockstep: Lockstep | None = None
@@ -41,12 +42,19 @@ class Pair:
             for index, name in enumerate(self.names):
                 directory = Path(self._scratch.name) / str(index)
                 directory.mkdir()
-                server = OurServer(directory, **SETTINGS) if name == OURS else JavaServer(directory, name, **SETTINGS)
+                server = (
+                    OurServer(directory, **self.settings)
+                    if name == OURS
+                    else JavaServer(directory, name, **self.settings)
+                )
                 self._servers.append(server)
                 server.start()
             theirs, ours = self._servers
             self._lockstep = Lockstep(
-                (theirs.name, theirs.port), (ours.name, ours.port), known_for(self.names[0], self.names[1])
+                (theirs.name, theirs.port),
+                (ours.name, ours.port),
+                known_for(self.names[0], self.names[1]),
+                authenticate=self.settings is ENFORCED_SETTINGS,
             )
         return self._lockstep
 
