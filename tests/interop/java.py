@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -78,7 +79,7 @@ def best_version() -> str | None:
 class JavaServer(ServerProcess):
     """A standalone Java server of release *version*; the other arguments are those of :class:`ServerProcess`."""
 
-    def __init__(self, directory: Path, version: str, **options: dict[str, str]) -> None:
+    def __init__(self, directory: Path, version: str, **options: Mapping[str, str]) -> None:
         super().__init__(directory, **options)
         self.version = version
         self.name = f"Apache ZooKeeper {version}"

@@ -314,7 +314,7 @@ class Generator:
 
     def about_watches(self) -> tuple[int, bytes]:
         """Return a checkWatches or removeWatches."""
-        kinds = (0, 1, 1, 2, 2, 3, 3, 3, 4, 5, 6)
+        kinds: tuple[int, ...] = (0, 1, 1, 2, 2, 3, 3, 3, 4, 5, 6)
         if self.profile.old_release:
             # 3.8 does not know the types 4 and 5, and takes a persistent watch for one of type 1 and 2 as well.
             kinds = (0, 1, 2, 3, 6) if self.profile.standard else (0, 3, 6)
@@ -481,7 +481,7 @@ class Generator:
         """
         if self._quotas:
             return (self.request(),)
-        requests = []
+        requests: list[Request] = []
         while len(requests) < count:
             requests.append(self.request())
             if requests[-1].opcode == op.SET_ACL:

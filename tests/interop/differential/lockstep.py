@@ -196,7 +196,7 @@ class Side:
         link = seat.connection
         assert link is not None
         link.send(PING)
-        frames = []
+        frames: list[dict[str, Any]] = []
         while True:
             try:
                 frame = link.receive()

@@ -69,14 +69,14 @@ class Reader:
         self.offset += struct.calcsize(layout)
         return values
 
-    def int(self) -> int:
+    def integer(self) -> int:
         """Read an int."""
         value: int = self.unpack(">i")[0]
         return value
 
     def buffer(self) -> bytes | None:
         """Read a buffer or string, None for null."""
-        length = self.int()
+        length = self.integer()
         if length == -1:
             return None
         end = self.offset + length
@@ -88,7 +88,7 @@ class Reader:
 
     def vector(self, item: Callable[[], Any]) -> list[Any] | None:
         """Read a vector, None for null."""
-        count = self.int()
+        count = self.integer()
         return None if count == -1 else [item() for _ in range(count)]
 
     def bag(self, item: Callable[[], Any]) -> Bag | None:
@@ -116,7 +116,7 @@ class Reader:
 
     def acl(self) -> tuple[int, bytes | None, bytes | None]:
         """Read one ACL."""
-        return self.int(), self.buffer(), self.buffer()
+        return self.integer(), self.buffer(), self.buffer()
 
     def rest(self) -> bytes:
         """Return what was not read."""
@@ -140,7 +140,7 @@ def _multi(reader: Reader) -> dict[str, Any]:
         if done:
             return {"results": tuple(results)}
         if kind == -1:
-            result["error"] = reader.int()
+            result["error"] = reader.integer()
         elif kind in BODIES:
             result.update(BODIES[kind](reader))
         elif kind not in (DELETE, CHECK):
@@ -176,9 +176,9 @@ BODIES: dict[int, Callable[[Reader], dict[str, Any]]] = {
     SYNC: lambda reader: {"path": reader.buffer()},
     MULTI: _multi,
     MULTI_READ: _multi,
-    ADD_WATCH: lambda reader: {"error": reader.int()},
+    ADD_WATCH: lambda reader: {"error": reader.integer()},
     GET_EPHEMERALS: lambda reader: {"ephemerals": reader.bag(reader.buffer)},
-    GET_ALL_CHILDREN_NUMBER: lambda reader: {"total": reader.int()},
+    GET_ALL_CHILDREN_NUMBER: lambda reader: {"total": reader.integer()},
     WHO_AM_I: _who_am_i,
     SASL: lambda reader: {"token": reader.buffer()},
 }
