@@ -11,7 +11,6 @@ from twisted.trial.unittest import SynchronousTestCase
 import zktwisted
 from zktwisted import errors, testing
 
-
 ROOT = Path(__file__).parent.parent
 
 
