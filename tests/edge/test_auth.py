@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from twisted.trial.unittest import SynchronousTestCase
-from zktwisted.wire.proto import Id
 from zope.interface import Invalid, implementer
 from zope.interface.verify import verifyObject
 
@@ -25,6 +24,7 @@ from zktwisted.errors import ConfigError
 from zktwisted.interfaces import IAuthenticationProvider
 from zktwisted.server.metrics import ServerMetrics
 from zktwisted.tree.schemes import generate_digest
+from zktwisted.wire.proto import Id
 
 SUPER_ADMINPW = "super:YW0smZw1fP8Plz4LetS54OLjO/8="
 HOME = "127.0.0.1"

@@ -9,7 +9,6 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
-from zktwisted.wire.proto import ACL, Id
 
 from zktwisted.errors import Code, KeeperError
 from zktwisted.tree.acl import AclList, AclTable, check, fix_acl, is_super, mask_digests
@@ -27,6 +26,7 @@ from zktwisted.tree.schemes import (
     valid_sasl,
     valid_x509,
 )
+from zktwisted.wire.proto import ACL, Id
 
 TABLES = Path(__file__).parents[1] / "golden" / "tables"
 
