@@ -9,16 +9,16 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
-from zktwisted.wire.proto import ACL, Id
 
-from tests.store import golden
+from tests.store import golden, golden_nodes
 from zktwisted.errors import ProtocolError
 from zktwisted.store import snapshot
 from zktwisted.store.disk import FileBytes
 from zktwisted.store.snapshot import HEADER, SnapshotDigest, Trailer
 from zktwisted.tree import image
 from zktwisted.tree.acl import AclTable
-from zktwisted.tree.znode import CONTAINER_OWNER, Znode
+from zktwisted.tree.znode import Znode
+from zktwisted.wire.proto import ACL, Id
 
 OPEN = (ACL(31, Id("world", "anyone")),)
 READ = (ACL(1, Id("world", "anyone")),)
@@ -324,43 +324,14 @@ class GoldenTests(SynchronousTestCase):
                 for index, acls in expected["aclCache"].items():
                     used = tree.acls.get(int(index))
                     if used is not None:
-                        self.assertEqual(used.acls, _acls(acls))
+                        self.assertEqual(used.acls, golden_nodes.acls(acls))
                 self.assertEqual(
-                    {path.decode() or "/": _facts(node) for path, node in tree.nodes.items()},
-                    {node["path"]: _expected(node) for node in expected["nodes"]},
+                    {path.decode() or "/": golden_nodes.facts(node, ttls=False) for path, node in tree.nodes.items()},
+                    {node["path"]: golden_nodes.expected(node) for node in expected["nodes"]},
                     (directory.name, name),
                 )
-                containers = sorted(path for path, node in tree.nodes.items() if node.owner == CONTAINER_OWNER)
-                self.assertEqual([path.decode() for path in containers], sorted(expected["containers"]))
+                self.assertEqual(golden_nodes.extended(tree.nodes)[0], sorted(expected["containers"]))
                 if len(tree.acls.items()) == len(expected["aclCache"]):
                     self.assertEqual(dump(tree, sessions), data)
                     count += 1
         self.assertGreater(count, 40)
-
-
-def _acls(rows: list[dict[str, Any]]) -> tuple[ACL, ...]:
-    return tuple(ACL(row["perms"], Id(row["scheme"], row["id"])) for row in rows)
-
-
-def _facts(node: Znode) -> tuple[object, ...]:
-    return (
-        None if node.data is None else node.data.hex(),
-        node.acl.acls,
-        node.acl.index,
-        *(node.czxid, node.mzxid, node.pzxid, node.ctime, node.mtime, node.version, node.cversion, node.aversion),
-        # A container's is listed apart.
-        0 if node.owner == CONTAINER_OWNER else node.owner & 0xFFFFFFFFFFFFFFFF,
-        len(node.children or ()),
-    )
-
-
-def _expected(row: dict[str, Any]) -> tuple[object, ...]:
-    return (
-        row["data"],
-        _acls(row["acl"]),
-        row["aclIndex"],
-        *(int(row[name], 16) for name in ("czxid", "mzxid", "pzxid")),
-        *(row[name] for name in ("ctime", "mtime", "version", "cversionStored", "aversion")),
-        int(row["ephemeralOwner"], 16),
-        row["numChildren"],
-    )
