@@ -11,9 +11,10 @@ Every decoder raises L{ProtocolError} on malformed input and nothing else, and n
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from functools import cache
-from struct import Struct, error as struct_error
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from struct import Struct
+from struct import error as struct_error
 from typing import Any, ForwardRef, TypeVar
 
 from zktwisted.errors import ProtocolError
@@ -21,9 +22,9 @@ from zktwisted.errors import ProtocolError
 __all__ = [
     "Boolean",
     "Buffer",
-    "Byte",
     "Int",
     "Long",
+    "Name",
     "Path",
     "Ustring",
     "decode",
@@ -35,14 +36,16 @@ __all__ = [
     "read_int",
     "read_long",
     "read_string",
+    "share",
 ]
 
 #: The jute types, as annotations of record fields.
 Boolean = bool
-Byte = int
 Int = int
 Long = int
 Ustring = str | None
+#: A C{ustring} that is not null in any accepted record; what a client sent may still be C{None} there, and is refused.
+Name = str
 Buffer = bytes | None
 #: A C{ustring} that names a znode: kept as the UTF-8 bytes that came, never decoded on the way through.
 Path = bytes | None
@@ -73,23 +76,6 @@ def read_long(buf: Buf, offset: int) -> tuple[int, int]:
         return _unpack_long(buf, offset)[0], offset + 8
     except struct_error:
         raise ProtocolError(f"long cut short at byte {offset} of {len(buf)}") from None
-
-
-def read_boolean(buf: Buf, offset: int) -> tuple[bool, int]:
-    """Read one byte; any value but 0 is true."""
-    try:
-        return buf[offset] != 0, offset + 1
-    except IndexError:
-        raise ProtocolError(f"boolean cut short at byte {offset} of {len(buf)}") from None
-
-
-def read_byte(buf: Buf, offset: int) -> tuple[int, int]:
-    """Read one signed byte."""
-    try:
-        value = buf[offset]
-    except IndexError:
-        raise ProtocolError(f"byte cut short at byte {offset} of {len(buf)}") from None
-    return (value - 256 if value > 127 else value), offset + 1
 
 
 def read_buffer(buf: Buf, offset: int) -> tuple[bytes | None, int]:
@@ -175,9 +161,11 @@ def _vector_writer(item: _Writer) -> _Writer:
     return pack_vector
 
 
-_FIXED = {"Boolean": "?", "Byte": "b", "Int": "i", "Long": "q"}
+#: Formats of what has a fixed size; neighbours in a record are read and written in one go.
+_FIXED = {"Boolean": "?", "Int": "i", "Long": "q"}
 _VARIABLE: dict[str, tuple[_Reader, _Writer]] = {
     "Buffer": (read_buffer, pack_buffer),
+    "Name": (read_string, pack_string),
     "Path": (read_buffer, pack_buffer),
     "Ustring": (read_string, pack_string),
 }
@@ -192,67 +180,118 @@ def _type_names(record: type) -> list[str]:
 
 
 def _field_codec(record: type, name: str) -> tuple[_Reader, _Writer]:
+    """Return the reader and the writer of a field whose size varies, or of a record inside a record."""
+    if name in _VARIABLE:
+        return _VARIABLE[name]
     if name.startswith("Vector["):
         reader, writer = _field_codec(record, name[len("Vector[") : -1])
         return _vector_reader(reader), _vector_writer(writer)
-    if name in _VARIABLE:
-        return _VARIABLE[name]
-    if name in _FIXED:
-        packer = Struct(">" + _FIXED[name])
-        return {"Int": read_int, "Long": read_long, "Boolean": read_boolean, "Byte": read_byte}[name], packer.pack
     inner = getattr(sys.modules[record.__module__], name)
-    return (lambda buf, offset: decode(inner, buf, offset)), encode
+    return _reader(inner), _writer(inner)
 
 
-@cache
-def _codec(record: type) -> tuple[_Writer, Callable[[Buf, int], tuple[Any, int]]]:
-    """Build the writer and the reader of a record type; runs of fixed-size fields share one C{Struct}."""
-    names = _type_names(record)
-    groups: list[tuple[Struct, int] | tuple[_Reader, _Writer]] = []
+def _fields(record: type) -> Iterator[tuple[int, int, Struct | tuple[_Reader, _Writer]]]:
+    """Give the fields as C{(first, behind the last, codec)}; a run of fixed-size fields shares one C{Struct}."""
     position = 0
-    while position < len(names):
-        run = position
-        while run < len(names) and names[run] in _FIXED:
-            run += 1
-        if run > position:
-            groups.append((Struct(">" + "".join(_FIXED[name] for name in names[position:run])), run - position))
-            position = run
+    for fixed, run in groupby(_type_names(record), _FIXED.__contains__):
+        names = list(run)
+        if fixed:
+            yield position, position + len(names), Struct(">" + "".join(_FIXED[name] for name in names))
+            position += len(names)
         else:
-            groups.append(_field_codec(record, names[position]))
-            position += 1
+            for name in names:
+                yield position, position + 1, _field_codec(record, name)
+                position += 1
+
+
+def _build_writer(record: type) -> _Writer:
+    fields = list(_fields(record))
+    if len(fields) == 1 and isinstance(fields[0][2], Struct):
+        pack_all = fields[0][2].pack
+        return lambda value: pack_all(*value)
+    steps: list[tuple[int, int, Callable[..., bytes] | None, _Writer]] = [
+        (first, end, codec.pack, pack_buffer) if isinstance(codec, Struct) else (first, end, None, codec[1])
+        for first, end, codec in fields
+    ]
 
     def write(value: Any) -> bytes:
         parts = []
-        index = 0
-        for head, tail in groups:
-            if isinstance(head, Struct):
-                parts.append(head.pack(*value[index : index + tail]))
-                index += tail
-            else:
-                parts.append(tail(value[index]))
-                index += 1
+        for first, end, pack, write_field in steps:
+            parts.append(write_field(value[first]) if pack is None else pack(*value[first:end]))
         return b"".join(parts)
+
+    return write
+
+
+def _build_reader(record: type) -> _Reader:
+    steps: list[tuple[_Reader | None, Callable[[Buf, int], tuple[Any, ...]], int]] = []
+    for _first, _end, codec in _fields(record):
+        if isinstance(codec, Struct):
+            steps.append((None, codec.unpack_from, codec.size))
+        else:
+            steps.append((codec[0], _unpack_int, 0))
+    # What the constructor of a NamedTuple comes to.
+    make = tuple.__new__
 
     def read(buf: Buf, offset: int) -> tuple[Any, int]:
         values: list[Any] = []
-        for head, _tail in groups:
-            if isinstance(head, Struct):
-                try:
-                    values += head.unpack_from(buf, offset)
-                except struct_error:
-                    raise ProtocolError(f"{record.__name__} cut short at byte {offset} of {len(buf)}") from None
-                offset += head.size
-            else:
-                value, offset = head(buf, offset)
-                values.append(value)
-        return record(*values), offset
+        try:
+            for read_field, unpack, size in steps:
+                if read_field is None:
+                    values += unpack(buf, offset)
+                    offset += size
+                else:
+                    value, offset = read_field(buf, offset)
+                    values.append(value)
+        except struct_error:
+            raise ProtocolError(f"{record.__name__} cut short at byte {offset} of {len(buf)}") from None
+        return make(record, values), offset
 
-    return write, read
+    return read
+
+
+_readers: dict[type, _Reader] = {}
+_writers: dict[type, _Writer] = {}
+
+
+def _reader(record: type) -> _Reader:
+    reader = _readers.get(record)
+    if reader is None:
+        reader = _readers[record] = _build_reader(record)
+    return reader
+
+
+def _writer(record: type) -> _Writer:
+    writer = _writers.get(record)
+    if writer is None:
+        writer = _writers[record] = _build_writer(record)
+    return writer
+
+
+def share(record: Any) -> None:
+    """
+    Read and write one value of a record type by comparing its bytes: for the value that nearly all messages hold.
+
+    Readers then return this very object.
+    """
+    kind = type(record)
+    read_other, write_other = _reader(kind), _writer(kind)
+    encoded = write_other(record)
+    size = len(encoded)
+
+    def read(buf: Buf, offset: int) -> tuple[Any, int]:
+        end = offset + size
+        return (record, end) if buf[offset:end] == encoded else read_other(buf, offset)
+
+    def write(value: Any) -> bytes:
+        return encoded if value == record else write_other(value)
+
+    _readers[kind], _writers[kind] = read, write
 
 
 def encode(record: Any) -> bytes:
     """Encode a record."""
-    return _codec(type(record))[0](record)
+    return _writer(type(record))(record)
 
 
 def decode(record: type[_R], buf: Buf, offset: int = 0) -> tuple[_R, int]:
@@ -262,4 +301,4 @@ def decode(record: type[_R], buf: Buf, offset: int = 0) -> tuple[_R, int]:
     @return: the record and the offset behind it; what follows is the caller's to judge (requests ignore it).
     @raise ProtocolError: the bytes end early or hold a negative length.
     """
-    return _codec(record)[1](buf, offset)
+    return _reader(record)(buf, offset)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from zktwisted.errors import ProtocolError
 from zktwisted.wire import jute, ops
-from zktwisted.wire.jute import Boolean, Buffer, Int, Long, Path, Ustring
+from zktwisted.wire.jute import Boolean, Buffer, Int, Long, Name, Path, Ustring
 
 Vector = Sequence
 
@@ -19,8 +19,8 @@ Vector = Sequence
 class Id(NamedTuple):
     """An identity: a scheme and what it says."""
 
-    scheme: Ustring
-    id: Ustring
+    scheme: Name
+    id: Name
 
 
 class ACL(NamedTuple):
@@ -32,6 +32,7 @@ class ACL(NamedTuple):
 
 #: What most nodes have: everybody may do everything.
 OPEN_ACL = (ACL(31, Id("world", "anyone")),)
+jute.share(OPEN_ACL[0])
 
 
 class RequestHeader(NamedTuple):
@@ -67,9 +68,9 @@ class Stat(NamedTuple):
     version: Int
     cversion: Int
     aversion: Int
-    ephemeralOwner: Long  # noqa: N815 - the record's own field name
-    dataLength: Int  # noqa: N815
-    numChildren: Int  # noqa: N815
+    ephemeralOwner: Long
+    dataLength: Int
+    numChildren: Int
     pzxid: Long
 
 

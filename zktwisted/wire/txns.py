@@ -152,10 +152,20 @@ BODIES: dict[int, type] = {
     ops.MULTI: MultiTxn,
 }
 
+#: What may stand inside a multi (spec: storage 2.2); a L{CheckVersionTxn} stands nowhere else.
+MULTI_TYPES = frozenset(BODIES) - {
+    ops.CREATE_SESSION,
+    ops.CLOSE_SESSION,
+    ops.MULTI,
+    ops.RECONFIG,
+    ops.SET_ACL,
+}
+
 _header = Struct(">qiqqi")
 _digest = Struct(">iq")
 HEADER_SIZE = _header.size
 DIGEST_SIZE = _digest.size
+_VERSION_2 = b"\x00\x00\x00\x02"
 pack_header = _header.pack
 pack_digest = _digest.pack
 
@@ -172,43 +182,45 @@ def decode_body(kind: int, buf: jute.Buf, offset: int = 0) -> tuple[Any, int]:
     try:
         return jute.decode(record, buf, offset)
     except ProtocolError:
-        if kind == ops.CLOSE_SESSION and offset == len(buf):
-            return CloseSessionTxn(None), offset
         if kind != ops.CREATE:
             raise
     old, end = jute.decode(_CreateTxnV0, buf, offset)
-    return CreateTxn(old.path, old.data, old.acl, old.ephemeral, -1), end
+    return CreateTxn(*old, -1), end
+
+
+def _ends_bare(entry: jute.Buf, offset: int) -> bool:
+    """
+    Say whether a closeSession has no body: nothing follows its header, or nothing but a digest.
+
+    Twelve bytes that begin with the digest's version 2 could only otherwise be two paths in eight bytes, their lengths
+    included: both empty, and no ephemeral node is called so.
+    """
+    rest = len(entry) - offset
+    return rest == 0 or (rest == DIGEST_SIZE and entry[offset : offset + 4] == _VERSION_2)
 
 
 def decode_entry(entry: jute.Buf) -> tuple[TxnHeader, Any, TxnDigest | None]:
     """
     Decode a log entry or the payload of a proposal.
 
-    A closeSession of old logs has no body (and with it no digest): its record then holds C{None} for paths.
+    The body is C{None} for a closeSession that does not name its nodes, as servers before 3.6 wrote it.
 
     @raise ProtocolError: the entry is none; also a check outside a multi.
     """
     header, offset = jute.decode(TxnHeader, entry)
     if header.type == ops.CHECK:
         raise ProtocolError("unsupported transaction type 13 outside a multi")
-    if header.type == ops.CLOSE_SESSION and len(entry) - offset == DIGEST_SIZE and entry[offset + 3] == 2:
-        # Two ways to read 12 bytes: a digest behind no body, or one path of 4 bytes.  A digest begins with version 2,
-        # and a vector of 2 paths needs... at least 8 bytes of two lengths; those would have to be 4 zero bytes each.
-        body: Any
-        try:
-            body, end = decode_body(header.type, entry, offset)
-        except ProtocolError:
-            body, end = CloseSessionTxn(None), offset
-    else:
-        body, end = decode_body(header.type, entry, offset)
+    body: Any = None
+    if header.type != ops.CLOSE_SESSION or not _ends_bare(entry, offset):
+        body, offset = decode_body(header.type, entry, offset)
     digest = None
-    if len(entry) - end >= DIGEST_SIZE:
-        digest, _ = jute.decode(TxnDigest, entry, end)
+    if len(entry) - offset >= DIGEST_SIZE:
+        digest, _ = jute.decode(TxnDigest, entry, offset)
     return header, body, digest
 
 
 def encode_entry(header: TxnHeader, body: Any, digest: TxnDigest | None = None) -> bytes:
-    """Encode a log entry; a C{None} body is the empty one."""
+    """Encode a log entry, the inverse of L{decode_entry}."""
     entry = _header.pack(*header)
     if body is not None:
         entry += jute.encode(body)
@@ -218,8 +230,18 @@ def encode_entry(header: TxnHeader, body: Any, digest: TxnDigest | None = None) 
 
 
 def multi_operations(multi: MultiTxn) -> list[tuple[int, Any]]:
-    """Decode the operations of a multi: C{(type, record)} each."""
-    return [(txn.type, decode_body(txn.type, txn.data or b"")[0]) for txn in multi.txns or ()]
+    """
+    Decode the operations of a multi: C{(type, record)} each.
+
+    @raise ProtocolError: one of them may not stand in a multi, or is cut short.
+    """
+    return [(txn.type, _operation(txn.type, txn.data or b"")) for txn in multi.txns or ()]
+
+
+def _operation(kind: int, data: bytes) -> Any:
+    if kind not in MULTI_TYPES:
+        raise ProtocolError(f"transaction type {kind} inside a multi")
+    return decode_body(kind, data)[0]
 
 
 def is_failed(operations: Sequence[tuple[int, Any]]) -> bool:
