@@ -85,6 +85,11 @@ class AclTable:
         found.refs += 1
         return found
 
+    def find(self, acls: tuple[ACL, ...]) -> AclList:
+        """Return the list with these entries without counting a use; one that is in no table, if it is new."""
+        found = self._by_acls.get(acls)
+        return AclList(0, acls) if found is None else found
+
     def _enter(self, index: int, acls: tuple[ACL, ...]) -> AclList:
         made = AclList(index, acls)
         self._by_acls.setdefault(made.acls, made)

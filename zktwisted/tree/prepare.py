@@ -1,0 +1,465 @@
+"""
+Preparation: a request against the pending state becomes a transaction, or an error transaction.
+
+The pending state is the tree plus what has been prepared and not yet applied; requests are judged against it one at a
+time, in order (spec: server-semantics 5, 10.1).  Knows every check of every write and the order of the checks.
+Refuses to know how a transaction becomes durable or agreed upon, who is connected, and what time it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from zktwisted.errors import Code, KeeperError, ProtocolError
+from zktwisted.tree.acl import AclList, check, fix_acl
+from zktwisted.tree.datatree import DataTree
+from zktwisted.tree.paths import RESERVED, split_path, validate_path
+from zktwisted.tree.quota import enforce
+from zktwisted.tree.schemes import Schemes
+from zktwisted.tree.znode import CONTAINER_OWNER, TTL_MASK, TTL_MAX, Znode, is_ephemeral, ttl_of
+from zktwisted.wire import jute, ops, proto, txns
+from zktwisted.wire.proto import Id
+
+__all__ = ["ChangeRecord", "Prepare", "Proposal"]
+
+DIGEST_VERSION = 2
+_SYSTEM: tuple[Id, ...] = ()
+
+
+class ChangeRecord(Znode):
+    """
+    A node as it will be once what is pending has been applied.
+
+    @ivar zxid: of the transaction that makes it so.
+    @ivar exists: whether there is such a node then.
+    @ivar child_count: how many children it has then.
+    @ivar sequence: the next sequence number of its children.  It is the stored cversion until that cannot grow any
+        more; from then on it wraps while the cversion stays (spec: server-semantics 5.1, overflow).
+    """
+
+    __slots__ = ("child_count", "exists", "sequence", "zxid")
+
+    child_count: int
+    exists: bool
+    sequence: int
+    zxid: int
+
+
+def _change(node: Znode, zxid: int) -> ChangeRecord:
+    """Copy a node or record, to be changed by the transaction C{zxid}."""
+    record = ChangeRecord(
+        node.data,
+        node.acl,
+        node.czxid,
+        node.mzxid,
+        node.ctime,
+        node.mtime,
+        node.version,
+        node.cversion,
+        node.aversion,
+        node.owner,
+        node.pzxid,
+    )
+    record.digest = node.digest
+    record.exists = True
+    record.zxid = zxid
+    if type(node) is ChangeRecord:
+        record.child_count = node.child_count
+        record.sequence = node.sequence
+    else:
+        children = node.children
+        record.child_count = len(children) if children else 0
+        record.sequence = node.cversion
+    return record
+
+
+def _child_count(node: Znode) -> int:
+    if type(node) is ChangeRecord:
+        return node.child_count
+    children = node.children
+    return len(children) if children else 0
+
+
+class Proposal:
+    """
+    A prepared transaction on its way to being durable, agreed upon, and applied.
+
+    @ivar header: its TxnHeader.
+    @ivar body: the record of its type.
+    @ivar entry: header, body and digest as they are logged and proposed.
+    @ivar operations: of a multi: its operations, decoded.
+    @ivar touched: the tree keys with a change record of this transaction.
+    """
+
+    __slots__ = ("body", "entry", "header", "operations", "touched")
+
+    def __init__(
+        self,
+        header: txns.TxnHeader,
+        body: Any,
+        entry: bytes,
+        touched: list[bytes],
+        operations: list[tuple[int, Any]] | None = None,
+    ) -> None:
+        self.header = header
+        self.body = body
+        self.entry = entry
+        self.touched = touched
+        self.operations = operations
+
+
+class Prepare:
+    """
+    The pending state of one server and the checks of every write.
+
+    @ivar tree: what has been applied.
+    @ivar zxid: the last one given out.
+    @ivar digest: of the pending tree.
+    """
+
+    def __init__(
+        self,
+        tree: DataTree,
+        schemes: Schemes,
+        *,
+        skip_acl: bool = False,
+        enforce_quota: bool = False,
+        extended_types: bool = False,
+        digest_enabled: bool = True,
+        close_session_txn: bool = True,
+        reconfig_enabled: bool = False,
+        soft_quota_exceeded: Callable[[bytes], None] = lambda path: None,
+    ) -> None:
+        """
+        @param skip_acl: C{skipACL=yes}.
+        @param extended_types: C{extendedTypesEnabled}: TTL nodes may be made.
+        @param close_session_txn: whether a closeSession carries its paths.
+        @param soft_quota_exceeded: told the path of a write that exceeds a soft limit.
+        """
+        self.tree = tree
+        self.schemes = schemes
+        self.skip_acl = skip_acl
+        self.enforce_quota = enforce_quota
+        self.extended_types = extended_types
+        self.digest_enabled = digest_enabled
+        self.close_session_txn = close_session_txn
+        self.reconfig_enabled = reconfig_enabled
+        self.soft_quota_exceeded = soft_quota_exceeded
+        self.zxid = 0
+        self.digest = tree.digest
+        self._pending: dict[bytes, ChangeRecord] = {}
+        # Of the transaction being prepared: what its records replaced, to be put back if it fails.
+        self._undo: list[tuple[bytes, ChangeRecord | None]] = []
+        self._session_id = 0
+        self._identities: Sequence[Id] = _SYSTEM
+        self._time = 0
+        self._operations: dict[int, Callable[[int, Any], Any]] = {
+            ops.CREATE: self._create,
+            ops.CREATE2: self._create,
+            ops.CREATE_CONTAINER: self._create,
+            ops.CREATE_TTL: self._create,
+            ops.DELETE: self._delete,
+            ops.SET_DATA: self._set_data,
+            ops.SET_ACL: self._set_acl,
+            ops.CHECK: self._check,
+            ops.DELETE_CONTAINER: self._delete_container,
+            ops.RECONFIG: self._reconfig,
+        }
+
+    def start(self, zxid: int) -> None:
+        """Begin behind C{zxid}, with nothing pending."""
+        self.zxid = zxid
+        self.digest = self.tree.digest
+        self._pending.clear()
+
+    def prepare(
+        self, op: int, session_id: int, cxid: int, body: jute.Buf, identities: Sequence[Id], time: int
+    ) -> Proposal:
+        """
+        Turn a write into a transaction with the next zxid; a write that fails becomes an error transaction.
+
+        @param body: the request's body as the client sent it.
+        @param time: wall clock, ms.
+        """
+        self.zxid = zxid = self.zxid + 1
+        self._session_id = session_id
+        self._identities = identities
+        self._time = time
+        self._undo = []
+        digest = self.digest
+        if op == ops.MULTI:
+            return self._multi(session_id, cxid, body)
+        try:
+            if op == ops.CREATE_SESSION:
+                txn: Any = jute.decode(txns.CreateSessionTxn, body)[0]
+            elif op == ops.CLOSE_SESSION:
+                txn = self._close_session()
+            else:
+                request: Any = jute.decode(proto.REQUESTS[op], body)[0]
+                txn = self._operations[op](op, request)
+        except (KeeperError, ProtocolError) as e:
+            code = e.code if isinstance(e, KeeperError) else Code.MARSHALLINGERROR.value
+            self._roll_back(digest)
+            header = txns.TxnHeader(session_id, cxid, zxid, time, ops.ERROR)
+            error = txns.ErrorTxn(code)
+            return Proposal(header, error, txns.encode_entry(header, error), [])
+        header = txns.TxnHeader(session_id, cxid, zxid, time, op)
+        return Proposal(header, txn, self._entry(header, jute.encode(txn) if txn else b""), self._touched())
+
+    def applied(self, proposal: Proposal) -> None:
+        """Forget the change records of a transaction that has been applied."""
+        pending = self._pending
+        zxid = proposal.header.zxid
+        for path in proposal.touched:
+            record = pending.get(path)
+            if record is not None and record.zxid == zxid:
+                del pending[path]
+
+    def _entry(self, header: txns.TxnHeader, body: bytes) -> bytes:
+        if self.digest_enabled:
+            return txns.pack_header(*header) + body + txns.pack_digest(DIGEST_VERSION, self.digest)
+        return txns.pack_header(*header) + body
+
+    def _touched(self) -> list[bytes]:
+        return [path for path, _ in self._undo]
+
+    def _roll_back(self, digest: int) -> None:
+        pending = self._pending
+        for path, record in reversed(self._undo):
+            if record is None:
+                del pending[path]
+            else:
+                pending[path] = record
+        self._undo = []
+        self.digest = digest
+
+    def _multi(self, session_id: int, cxid: int, body: jute.Buf) -> Proposal:
+        digest = self.digest
+        operations: list[tuple[int, Any]] = []
+        try:
+            requests = proto.decode_multi(body, 0, proto.MULTI_OPS)
+        except ProtocolError:
+            header = txns.TxnHeader(session_id, cxid, self.zxid, self._time, ops.ERROR)
+            error = txns.ErrorTxn(Code.MARSHALLINGERROR.value)
+            return Proposal(header, error, txns.encode_entry(header, error), [])
+        failed = False
+        for op, request in requests:
+            if failed:
+                operations.append((ops.ERROR, txns.ErrorTxn(Code.RUNTIMEINCONSISTENCY.value)))
+                continue
+            try:
+                operations.append((op, self._operations[op](op, request)))
+            except KeeperError as e:
+                failed = True
+                self._roll_back(digest)
+                operations.append((ops.ERROR, txns.ErrorTxn(e.code)))
+        header = txns.TxnHeader(session_id, cxid, self.zxid, self._time, ops.MULTI)
+        multi = txns.MultiTxn([txns.Txn(op, jute.encode(txn)) for op, txn in operations])
+        return Proposal(header, multi, self._entry(header, jute.encode(multi)), self._touched(), operations)
+
+    # The pending state
+
+    def _find(self, path: bytes) -> Znode | None:
+        """Return a node as it will be, by its tree key."""
+        if self._pending:
+            record = self._pending.get(path)
+            if record is not None:
+                return record if record.exists else None
+        return self.tree.nodes.get(path)
+
+    def _get(self, path: bytes) -> Znode:
+        node = self._find(path)
+        if node is None:
+            raise KeeperError(Code.NONODE)
+        return node
+
+    def _put(self, path: bytes, record: ChangeRecord) -> None:
+        """Enter a record that is complete, and count its digest instead of what it replaces."""
+        self._undo.append((path, self._pending.get(path)))
+        self._pending[path] = record
+        before = record.digest
+        record.digest = record.compute_digest(path) if record.exists else 0
+        self.digest += record.digest - before
+
+    def _allow(self, acl: AclList, perm: int) -> None:
+        if not acl.world & perm and not check(acl, perm, self._identities, self.schemes, self.skip_acl):
+            raise KeeperError(Code.NOAUTH)
+
+    def _charge(self, path: bytes, count: int, size: int) -> None:
+        """Refuse what exceeds a hard quota (spec: server-semantics 8)."""
+        if self.enforce_quota and (count or size):
+            quota = self.tree.quota_above(path)
+            if quota is not None and enforce(quota[0].data, quota[1].data, count, size):
+                self.soft_quota_exceeded(path)
+
+    # Operations: each returns its transaction record, its change records entered
+
+    def _create(self, op: int, request: Any) -> Any:
+        path, data, acls, flags = request[:4]
+        if not 0 <= flags <= 6:
+            raise KeeperError(Code.BADARGUMENTS)
+        ttl = request.ttl if op == ops.CREATE_TTL else -1
+        self._check_kind(op, flags, ttl)
+        if path is None:
+            raise KeeperError(Code.MARSHALLINGERROR)
+        parent_path, _name = split_path(path)
+        acl = fix_acl(acls, self._identities, self.schemes)
+        parent = self._get(parent_path)
+        self._allow(parent.acl, ops.PERM_CREATE)
+        if flags in (2, 3, 6):
+            path += b"%010d" % (parent.sequence if type(parent) is ChangeRecord else parent.cversion)
+        validate_path(path)
+        if path == b"/" or self._find(path) is not None:
+            raise KeeperError(Code.NODEEXISTS)
+        if is_ephemeral(parent.owner):
+            raise KeeperError(Code.NOCHILDRENFOREPHEMERALS)
+        self._charge(path, 1, len(data) if data else 0)
+        zxid, time = self.zxid, self._time
+        change = _change(parent, zxid)
+        cversion = change.sequence = _next(change.sequence)
+        if op == ops.CREATE_CONTAINER:
+            owner = CONTAINER_OWNER
+            txn: Any = txns.CreateContainerTxn(path, data, acl, cversion)
+        elif op == ops.CREATE_TTL:
+            owner = TTL_MASK | ttl
+            txn = txns.CreateTTLTxn(path, data, acl, cversion, ttl)
+        else:
+            owner = self._session_id if flags in (1, 3) else 0
+            txn = txns.CreateTxn(path, data, acl, owner != 0, cversion)
+        change.child_count += 1
+        if cversion > change.cversion:
+            change.cversion = cversion
+            change.pzxid = zxid
+        self._put(parent_path, change)
+        record = ChangeRecord(data, self.tree.acls.find(acl), zxid, zxid, time, time, 0, 0, 0, owner, zxid)
+        record.exists = True
+        record.zxid = zxid
+        record.child_count = record.sequence = 0
+        self._put(path, record)
+        return txn
+
+    def _check_kind(self, op: int, flags: int, ttl: int) -> None:
+        """Check create flags against the operation that carries them (spec: server-semantics 5.1, checks 2 and 3)."""
+        if flags in (5, 6):
+            if not self.extended_types:
+                raise KeeperError(Code.UNIMPLEMENTED)
+            if not 1 <= ttl <= TTL_MAX:
+                raise KeeperError(Code.BADARGUMENTS)
+        elif op == ops.CREATE_TTL:
+            # Upstream lets flags 0 to 4 with ttl -1 pass, and dies of the transaction (client-protocol 12.4).
+            raise KeeperError(Code.BADARGUMENTS if self.extended_types else Code.UNIMPLEMENTED)
+
+    def _remove(self, path: bytes, node: Znode, parent_path: bytes, parent: Znode) -> None:
+        """Enter the records of a deletion."""
+        zxid = self.zxid
+        change = _change(parent, zxid)
+        change.child_count -= 1
+        if zxid > change.pzxid:
+            change.pzxid = zxid
+        self._put(parent_path, change)
+        gone = _change(node, zxid)
+        gone.exists = False
+        self._put(path, gone)
+
+    def _delete(self, op: int, request: Any) -> Any:
+        path, version = request
+        if path is None:
+            raise KeeperError(Code.MARSHALLINGERROR)
+        parent_path, _name = split_path(path)
+        if path in RESERVED:
+            raise KeeperError(Code.BADARGUMENTS)
+        parent = self._get(parent_path)
+        self._allow(parent.acl, ops.PERM_DELETE)
+        node = self._get(path)
+        _check_version(version, node.version)
+        if _child_count(node):
+            raise KeeperError(Code.NOTEMPTY)
+        self._remove(path, node, parent_path, parent)
+        return txns.DeleteTxn(path)
+
+    def _delete_container(self, op: int, request: Any) -> Any:
+        """Delete a container or TTL node that nobody needs; only the server itself asks (spec: server-semantics 7)."""
+        path = request.path
+        parent_path, _name = split_path(path)
+        node = self._get(path)
+        if _child_count(node):
+            raise KeeperError(Code.NOTEMPTY)
+        if node.owner != CONTAINER_OWNER and not ttl_of(node.owner):
+            raise KeeperError(Code.BADVERSION)
+        self._remove(path, node, parent_path, self._get(parent_path))
+        return txns.DeleteTxn(path)
+
+    def _set_data(self, op: int, request: Any) -> Any:
+        path, data, version = request
+        validate_path(path)
+        key = b"" if path == b"/" else path
+        node = self._get(key)
+        self._allow(node.acl, ops.WRITE)
+        if self.enforce_quota:
+            before = len(node.data) if node.data else 0
+            self._charge(key, 0, (len(data) if data else 0) - before)
+        new_version = _check_version(version, node.version)
+        change = _change(node, self.zxid)
+        change.data = data
+        change.version = new_version
+        change.mtime = self._time
+        change.mzxid = self.zxid
+        self._put(key, change)
+        return txns.SetDataTxn(path, data, new_version)
+
+    def _set_acl(self, op: int, request: Any) -> Any:
+        path, acls, version = request
+        validate_path(path)
+        acl = fix_acl(acls, self._identities, self.schemes)
+        key = b"" if path == b"/" else path
+        node = self._get(key)
+        self._allow(node.acl, ops.ADMIN)
+        new_version = _check_version(version, node.aversion)
+        change = _change(node, self.zxid)
+        change.acl = self.tree.acls.find(acl)
+        change.aversion = new_version
+        self._put(key, change)
+        return txns.SetACLTxn(path, acl, new_version)
+
+    def _check(self, op: int, request: Any) -> Any:
+        path, version = request
+        validate_path(path)
+        node = self._get(b"" if path == b"/" else path)
+        self._allow(node.acl, ops.READ)
+        return txns.CheckVersionTxn(path, _check_version(version, node.version))
+
+    def _reconfig(self, op: int, request: Any) -> Any:
+        """Answer as a server without an ensemble does: there is nothing to reconfigure."""
+        raise KeeperError(Code.UNIMPLEMENTED if self.reconfig_enabled else Code.RECONFIGDISABLED)
+
+    def _close_session(self) -> Any:
+        """Delete the session's ephemerals, those in the tree and those that are pending (spec: server-semantics 2.2)."""
+        session_id = self._session_id
+        paths: dict[bytes, None] = {}
+        for path in self.tree.ephemerals.get(session_id, ()):
+            if self._find(path) is not None:
+                paths[path] = None
+        for path, record in self._pending.items():
+            if record.exists and record.owner == session_id:
+                paths[path] = None
+        for path in paths:
+            parent_path, _name = split_path(path)
+            self._remove(path, self._get(path), parent_path, self._get(parent_path))
+        return txns.CloseSessionTxn(list(paths)) if self.close_session_txn else None
+
+
+def _check_version(expected: int, version: int) -> int:
+    """
+    Compare a version and return the one that follows it, wrapping at 32 bits.
+
+    @raise KeeperError: BADVERSION.
+    """
+    if expected != -1 and expected != version:
+        raise KeeperError(Code.BADVERSION)
+    return _next(version)
+
+
+def _next(counter: int) -> int:
+    """Count on, wrapping at 32 bits."""
+    return counter + 1 if counter < 0x7FFFFFFF else -0x80000000
