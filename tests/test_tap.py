@@ -17,7 +17,7 @@ from typing import Any
 from unittest import mock
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.error import CannotListenError, ReactorNotRunning
 from twisted.python.failure import Failure
 from twisted.python.usage import UsageError
@@ -26,6 +26,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zktwisted import tap
 from zktwisted.config import Note, ServerConfig
 from zktwisted.errors import ConfigError, StoreError
+from zktwisted.server.snapshots import SnapshotError
 from zktwisted.tap import DEFAULT_DATA_DIR, Options, ServerProcess
 
 FLAGS = ("SERVER_JVMFLAGS", "JVMFLAGS", "ZOO_DATADIR_AUTOCREATE_DISABLE")
@@ -72,6 +73,7 @@ class FakeServer:
         self.config = config
         self.client_endpoints = client_endpoints
         self.serving: Deferred[str] = Deferred()
+        self.failing: Deferred[None] = Deferred()
         self.addresses: list[object] = [IPv4Address("TCP", "127.0.0.1", 2181)]
         self.calls: list[str] = []
 
@@ -84,6 +86,9 @@ class FakeServer:
 
     def when_serving(self) -> Deferred[str]:
         return self.serving
+
+    def when_failed(self) -> Deferred[None]:
+        return self.failing
 
 
 class TapTestCase(SynchronousTestCase):
@@ -309,14 +314,23 @@ class ServerProcessTests(TapTestCase):
 
     def test_failure_later(self) -> None:
         """A server that has to give up after it has served ends the process in the same way."""
-        self.reactor.run()
-        process, server = self.started()
-        server.serving.callback("standalone")
-        process.fail(Failure(StoreError("/d/version-2/log.1: No space left on device")))
-        self.assertEqual(self.stderr.getvalue(), "/d/version-2/log.1: No space left on device\n")
-        self.assertEqual(self.reactor.stops, 1)
-        self.at_exit[0]()
-        self.assertEqual(self.exits, [3])
+        for error, status in ((StoreError, 3), (SnapshotError, 10)):
+            self.setUp()
+            self.reactor.run()
+            _, server = self.started()
+            server.serving.callback("standalone")
+            server.failing.errback(Failure(error("/d/version-2/log.1: No space left on device")))
+            self.assertEqual(self.stderr.getvalue(), "/d/version-2/log.1: No space left on device\n")
+            self.assertEqual(self.reactor.stops, 1)
+            self.at_exit[0]()
+            self.assertEqual(self.exits, [status])
+
+    def test_stopped_while_starting(self) -> None:
+        """A server that is stopped before it serves has not failed."""
+        _, server = self.started()
+        server.serving.errback(Failure(CancelledError()))
+        self.assertEqual(self.stderr.getvalue(), "")
+        self.assertEqual(self.at_exit, [])
 
     def test_notes(self) -> None:
         """Remarks on the configuration go to the log."""

@@ -43,6 +43,7 @@ DEFAULT_DATA_DIR = "zookeeper-data"
 EXIT_UNEXPECTED = 1
 EXIT_CONFIG = 2
 EXIT_DATA = 3
+EXIT_SNAPSHOT = 10
 
 
 class Options(usage.Options):
@@ -190,6 +191,7 @@ class ServerProcess(Service):
         self._reactor.callWhenRunning(self._handle_signals)
         self.server.startService()
         self.server.when_serving().addCallbacks(self._serving, self.fail)
+        self.server.when_failed().addErrback(self.fail)
 
     def stopService(self) -> Deferred[None]:
         """Stop the server: close the ports, answer what was asked, flush the log."""
@@ -209,6 +211,10 @@ class ServerProcess(Service):
 
     def fail(self, failure: Failure) -> None:
         """End the process because the server could not start or cannot go on: one line says why."""
+        from twisted.internet.defer import CancelledError
+
+        if failure.check(CancelledError):
+            return  # stopped before it served
         status, message = _diagnosis(failure)
         if message is None:
             log.failure("The server fails", failure)
@@ -293,6 +299,8 @@ def _diagnosis(failure: Failure) -> tuple[int, str | None]:
     """Exit status and one line for a failure to start; no line for what should not happen."""
     from twisted.internet.error import CannotListenError
 
+    from zktwisted.server.snapshots import SnapshotError
+
     error = failure.value
     if isinstance(error, ConfigError):
         return EXIT_CONFIG, str(error)
@@ -300,6 +308,8 @@ def _diagnosis(failure: Failure) -> tuple[int, str | None]:
         place = error.port if not error.interface else f"{error.interface}:{error.port}"
         reason = getattr(error.socketError, "strerror", None) or error.socketError
         return EXIT_UNEXPECTED, f"Cannot listen on {place}: {reason}"
+    if isinstance(error, SnapshotError):
+        return EXIT_SNAPSHOT, str(error)
     if isinstance(error, StoreError):
         return EXIT_DATA, str(error)
     if isinstance(error, OSError):

@@ -1,0 +1,417 @@
+"""
+One run of a server, from a start to the stop: what was built for it, in which order it comes up and goes down.
+
+Up: directories, ports (four-letter words are answered from here on), restore, snapshot, service.  Down: ports, requests
+under way, the log, connections, threads.
+
+This module joins the rooms and decides nothing about requests.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Sequence
+from functools import partial
+from random import Random
+from threading import Thread
+from typing import Any, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
+from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort, IStreamServerEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from zktwisted.config import ServerConfig
+from zktwisted.edge.auth import AuthProviders
+from zktwisted.edge.client import ClientFactory
+from zktwisted.edge.disk import PosixDisk
+from zktwisted.errors import StoreError
+from zktwisted.ops.fourletter import FourLetterWords
+from zktwisted.server.front import StandaloneServer
+from zktwisted.server.metrics import ServerMetrics, ServerStats
+from zktwisted.server.reaper import Reaper
+from zktwisted.server.snapshots import Snapshots
+from zktwisted.server.timers import Ticker
+from zktwisted.server.view import ServerView
+from zktwisted.store.database import Database, NullDatabase, Options, Restored, Storage, check_directories
+from zktwisted.store.disk import Disk
+from zktwisted.tree.schemes import Schemes, generate_digest
+
+__all__ = ["Disks", "Run"]
+
+log = Logger()
+
+Disks = Callable[[ServerConfig], tuple[Disk, Disk]]
+"""Makes the directories of the logs and of the snapshots; they may be one."""
+
+#: A client that does not take what it was sent is cut off so long after the server has said all, in seconds.
+_GRACE = 1.0
+
+_T = TypeVar("_T")
+
+
+class Run:
+    """
+    A server that starts once and stops once.
+
+    @ivar core: what answers requests.
+    @ivar view: how it looks.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        config: ServerConfig,
+        client_endpoints: Sequence[IStreamServerEndpoint] | None,
+        *,
+        memory: bool,
+        monotonic: Callable[[], float],
+        wall_ms: Callable[[], int],
+        entropy: Random,
+        disks: Disks | None,
+        failed: Callable[[Failure], None],
+    ) -> None:
+        """@param failed: told once when the server cannot go on, in the reactor's thread; see L{give_up}."""
+        self._reactor = reactor
+        self._config = config
+        self._endpoints = client_endpoints
+        self._monotonic = monotonic
+        self._wall_ms = wall_ms
+        self._failed = failed
+        self._cancelled = self._given_up = False
+        self._ports: list[IListeningPort] = []
+        self._stoppable: list[PosixDisk] = []
+        self._log_disk: Disk | None = None
+        self._snap_disk: Disk | None = None
+        metrics, self._stats = ServerMetrics(Random(entropy.random())), ServerStats()
+        self._threaded = not memory and disks is None
+        self._storage: Storage = NullDatabase() if memory else self._open_disks(disks, metrics, entropy)
+        self._config_schemes(metrics)
+        self.core = StandaloneServer(
+            config,
+            self._storage,
+            monotonic=monotonic,
+            wall_ms=wall_ms,
+            call_later=reactor.callLater,
+            schemes=self._schemes,
+            auth=self._auth,
+            metrics=metrics,
+            stats=self._stats,
+            entropy=entropy,
+            fatal=lambda error: failed(Failure(error)),
+        )
+        self._factory = ClientFactory(self.core)
+        self.view = ServerView(self.core, self._factory, self._client_port, monotonic, wall_ms, not memory)
+        self.core.words = FourLetterWords(self.view, config)
+        self.core.after_batch = self._after_batch
+        self._snapshots = Snapshots(
+            self._storage, self.core.snapshot_image, reactor.callLater, monotonic, self.core.metrics
+        )
+        self._reaper = Reaper(
+            reactor.callLater,
+            lambda: self.core.expendable_nodes(wall_ms()),
+            self.core.delete_container,
+            config.container_max_per_minute,
+        )
+        self._tickers: list[Ticker] = []
+
+    def _config_schemes(self, metrics: ServerMetrics) -> None:
+        config = self._config
+        self._schemes = Schemes(None if config.digest_auth_enabled else [])
+        self._auth = AuthProviders.from_config(config, generate_digest, metrics)
+
+    def _open_disks(self, disks: Disks | None, metrics: ServerMetrics, entropy: Random) -> Database:
+        config = self._config
+        base: Disk | None = None
+        if disks is not None:
+            self._log_disk, self._snap_disk = disks(config)
+        else:
+            self._log_disk = self._posix_disk(config.log_dir, metrics)
+            same = config.log_dir == config.snapshot_dir
+            self._snap_disk = self._log_disk if same else self._posix_disk(config.snapshot_dir, metrics)
+            base = self._posix_disk(config.data_log_dir, metrics)
+        options = Options(
+            snap_count=config.snap_count,
+            snap_size_limit_kib=config.snap_size_limit_in_kb,
+            txn_log_size_limit_kib=config.txn_log_size_limit_in_kb,
+            pre_alloc_size_kib=config.pre_alloc_size,
+            compression_method=config.snapshot_compression_method,
+            commit_log_count=config.commit_log_count,
+            trust_empty=config.snapshot_trust_empty,
+            max_entry=config.jute_max_buffer + config.jute_max_buffer_extra_size,
+        )
+        return Database(self._log_disk, self._snap_disk, options, entropy, base=base)
+
+    def _posix_disk(self, path: str, metrics: ServerMetrics) -> PosixDisk:
+        threshold = self._config.fsync_warning_threshold_ms
+
+        def synced(seconds: float) -> None:
+            metrics.fsynctime.add(int(seconds * 1000))
+            if seconds * 1000 > threshold:
+                self._stats.fsync_threshold_exceed_count += 1
+
+        disk = PosixDisk(
+            self._reactor,
+            path,
+            force_sync=self._config.force_sync,
+            sync_warning_ms=threshold,
+            on_sync=synced,
+            monotonic=self._monotonic,
+        )
+        self._stoppable.append(disk)
+        return disk
+
+    # -- up
+
+    async def start(self) -> None:
+        """
+        Come up.
+
+        @raise CancelledError: L{cancel} was called meanwhile.
+        @raise StoreError: the files are no good, or cannot be used.
+        @raise CannotListenError: a port cannot be had.
+        """
+        if self._log_disk is not None and self._snap_disk is not None:
+            check_directories(self._log_disk, self._snap_disk, self._config.datadir_autocreate)
+        await self._listen()
+        self._go_on()
+        self._tick(self._config.sessionless_cnxn_timeout / 2000, self._expire_connections, aligned=True)
+        restored = await self._restore()
+        self._go_on()
+        removed = self.core.started(restored.zxid)
+        self._log_restored(restored, len(removed))
+        if not isinstance(self._storage, NullDatabase):
+            await self._first_snapshot(restored, bool(removed))
+            self._go_on()
+        self._begin_ticking()
+        self.core.open()
+
+    def cancel(self) -> None:
+        """Come up no further."""
+        self._cancelled = True
+        self._snapshots.stop()
+
+    def _go_on(self) -> None:
+        if self._cancelled:
+            raise CancelledError
+
+    async def _listen(self) -> None:
+        if self._endpoints is not None:
+            for endpoint in self._endpoints:
+                self._ports.append(await endpoint.listen(self._factory))
+                self._go_on()
+            return
+        port, address = self._config.client_port, self._config.client_port_address
+        if port is None:
+            return
+        backlog = self._config.backlog
+        if address is None:
+            # Like Java: every address of both families with one socket, where there are both.
+            try:
+                everywhere = TCP6ServerEndpoint(self._reactor, port, backlog, "::")
+                self._ports.append(await everywhere.listen(self._factory))
+                return
+            except CannotListenError as error:
+                log.debug("No IPv6: {reason}", reason=error)
+        family = TCP6ServerEndpoint if address is not None and ":" in address else TCP4ServerEndpoint
+        self._ports.append(await family(self._reactor, port, backlog, address or "").listen(self._factory))
+
+    async def _restore(self) -> Restored:
+        def restore() -> Restored:
+            collecting = gc.isenabled()
+            # A million nodes are made and none becomes garbage: each collection would look at all of them in vain.
+            gc.disable()
+            try:
+                return self._storage.restore(self.core.restore_target())
+            finally:
+                if collecting:
+                    gc.enable()
+
+        begun = self._monotonic()
+        # In a thread, so that a monitor gets its answer while a big tree is read: the core is not used before it is
+        # there.
+        restored = await _in_thread(self._reactor, restore) if self._threaded else restore()
+        elapsed = round((self._monotonic() - begun) * 1000)
+        metrics = self.core.metrics
+        metrics.dbinittime.add(elapsed)
+        metrics.startup_txns_loaded.add(restored.entries)
+        return restored
+
+    def _log_restored(self, restored: Restored, removed: int) -> None:
+        for note in restored.notes:
+            (log.error if note.error else log.warn)("{note}", note=note.text)
+        if self._log_disk is not None:
+            log.info(
+                "Restored to zxid 0x{zxid:x} from {snapshot} and {entries} transactions, {nodes} znodes",
+                zxid=restored.zxid,
+                snapshot=restored.snapshot_name or "no snapshot",
+                entries=restored.entries,
+                nodes=self.core.tree.node_count,
+            )
+        if removed:
+            log.info("{count} ephemeral nodes of sessions that are over have been deleted", count=removed)
+
+    async def _first_snapshot(self, restored: Restored, removed: bool) -> None:
+        """Write what was restored, unless that is what the newest snapshot says already."""
+        if restored.new or removed or restored.snapshot_zxid is None:
+            # Nothing may be logged before: replaying it over what is on disk now would not give what is here.
+            await self._snapshots.begin(hurry=True)
+        elif restored.entries:
+            self._snapshot()
+
+    # -- what is done regularly
+
+    def _tick(self, seconds: float, action: Callable[[], object], *, aligned: bool = False) -> None:
+        ticker = Ticker(self._reactor.callLater, self._monotonic, seconds, action, aligned=aligned)
+        self._tickers.append(ticker)
+        ticker.start()
+
+    def _begin_ticking(self) -> None:
+        config = self._config
+        self._tick(config.tick_time / 1000, self._expire_sessions, aligned=True)
+        if config.container_check_interval_ms > 0:
+            self._tick(config.container_check_interval_ms / 1000, self._reaper.run)
+        if config.autopurge_purge_interval_ms > 0 and self._log_disk is not None:
+            self._purge()
+            self._tick(config.autopurge_purge_interval_ms / 1000, self._purge)
+        if config.jvm_pause_monitor:
+            sleep = config.jvm_pause_sleep_time_ms / 1000
+            monitor = Ticker(self._reactor.callLater, self._monotonic, sleep, int, stalled=self._stalled)
+            self._tickers.append(monitor)
+            monitor.start()
+
+    def _expire_sessions(self) -> None:
+        self.core.expire_sessions(int(self._monotonic() * 1000))
+
+    def _expire_connections(self) -> None:
+        self._factory.expire(self._monotonic())
+
+    def _purge(self) -> None:
+        try:
+            gone = self._storage.purge(self._config.autopurge_snap_retain_count)
+        except StoreError as error:
+            log.warn("Purging failed: {reason}", reason=str(error))
+            return
+        if gone:
+            log.info("Purged {count} files: {names}", count=len(gone), names=", ".join(gone))
+
+    def _stalled(self, seconds: float) -> None:
+        milliseconds = round(seconds * 1000)
+        config = self._config
+        if milliseconds > config.jvm_pause_warn_threshold_ms:
+            say = log.warn
+        elif milliseconds > config.jvm_pause_info_threshold_ms:
+            say = log.info
+        else:
+            return
+        self.core.metrics.jvm_pause_time_ms.add(milliseconds)
+        say("The event loop stood still for {milliseconds} ms", milliseconds=milliseconds)
+
+    def _after_batch(self) -> None:
+        if self._storage.snapshot_due():
+            if self._snapshots.running:
+                log.warn("Too busy to snap, skipping")
+            else:
+                self._snapshot()
+
+    def _snapshot(self) -> None:
+        self._snapshots.begin().addErrback(self._not_written)
+
+    def _not_written(self, failure: Failure) -> None:
+        if not failure.check(CancelledError):
+            self._failed(failure)
+
+    # -- down
+
+    def give_up(self) -> None:
+        """Serve nobody any more, at once; L{stop} is still to follow."""
+        self._given_up = True
+        self._stop_timers()
+        self._snapshots.stop()
+        self.core.serving = False
+        for connection in list(self.core.connections):
+            connection.close()
+        self._close_ports()
+
+    async def stop(self) -> None:
+        """Go down in order."""
+        self._stop_timers()
+        await self._close_ports()
+        if not self._given_up:
+            await self.core.quiesce()
+            self._snapshots.stop()
+            flushed: Deferred[None] = Deferred()
+            self._storage.commit(partial(_fire, flushed))
+            try:
+                await flushed
+            except StoreError as error:
+                log.error("The log could not be flushed: {reason}", reason=str(error))
+        self._snapshots.stop()
+        await self._close_connections()
+        for disk in self._stoppable:
+            disk.stop()
+
+    def _stop_timers(self) -> None:
+        for ticker in self._tickers:
+            ticker.stop()
+        self._tickers.clear()
+        self._reaper.stop()
+
+    def _close_ports(self) -> Deferred[Any]:
+        ports, self._ports = self._ports, []
+        return DeferredList([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
+
+    async def _close_connections(self) -> None:
+        """Let connections go when they have taken what was written for them, or after a moment."""
+        core = self.core
+        for connection in list(core.connections):
+            connection.close_after_flush()
+        if not core.connections:
+            return
+        gone: Deferred[None] = Deferred()
+        core.on_disconnected = lambda: None if core.connections or gone.called else gone.callback(None)
+        cut: IDelayedCall = self._reactor.callLater(_GRACE, self._cut_off, gone)
+        await gone
+        if cut.active():
+            cut.cancel()
+
+    def _cut_off(self, gone: Deferred[None]) -> None:
+        for connection in list(self.core.connections):
+            connection.close()
+        if not gone.called:
+            gone.callback(None)
+
+    # -- for the view
+
+    @property
+    def addresses(self) -> list[IAddress]:
+        """Where clients connect."""
+        return [port.getHost() for port in self._ports]
+
+    def _client_port(self) -> int:
+        return next((port for address in self.addresses if (port := getattr(address, "port", None)) is not None), -1)
+
+
+def _fire(waiting: Deferred[None], error: StoreError | None) -> None:
+    if error is None:
+        waiting.callback(None)
+    else:
+        waiting.errback(error)
+
+
+def _in_thread(reactor: Any, call: Callable[[], _T]) -> Deferred[_T]:
+    """Call something that takes long in a thread of its own."""
+    done: Deferred[_T] = Deferred()
+
+    def run() -> None:
+        try:
+            result = call()
+        except BaseException:  # noqa: BLE001 (it is not swallowed but carried over)
+            reactor.callFromThread(done.errback, Failure())
+        else:
+            reactor.callFromThread(done.callback, result)
+
+    Thread(target=run, name="restore").start()
+    return done

@@ -1,0 +1,248 @@
+"""
+L{ZooKeeperService}: a whole server as a Twisted service.
+
+Here the rooms are joined: the core, the files, the client connections, the four-letter words and what is done
+regularly; here they start and stop in order.  What a request means is not known here.
+
+Each start makes all of it anew (L{Run}), so that nothing of the last time can be left over.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Any, Literal
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from zktwisted.config import ServerConfig
+from zktwisted.errors import ConfigError
+from zktwisted.server.run import Disks, Run
+
+__all__ = ["ZooKeeperService"]
+
+log = Logger()
+
+
+def _wall_ms() -> int:
+    return int(time.time() * 1000)
+
+
+class ZooKeeperService(Service):
+    """
+    A ZooKeeper server.
+
+    It does nothing before L{startService}, uses the reactor that it is given, and can be started again after it was
+    stopped; several in one process know nothing of each other.
+
+    @ivar config: the settings.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        config: ServerConfig,
+        client_endpoints: Sequence[IStreamServerEndpoint] | None = None,
+        *,
+        store: Literal["disk", "memory"] = "disk",
+        monotonic: Callable[[], float] = time.monotonic,
+        wall_ms: Callable[[], int] = _wall_ms,
+        entropy: Random | None = None,
+        disks: Disks | None = None,
+    ) -> None:
+        """
+        @param reactor: for timers, threads' results and, without C{client_endpoints}, TCP.
+        @param client_endpoints: where clients connect; by default the configuration's C{client_port}, if it has one.
+        @param store: C{"memory"} keeps no files: everything is gone after the stop.
+        @param monotonic: the time by which sessions live, in seconds.
+        @param wall_ms: the time that is written into nodes, in ms since the epoch.
+        @param entropy: decides what ZooKeeper leaves to chance.
+        @param disks: makes the directories to be used, instead of those of the configuration on the file system.
+
+        @raise ConfigError: the data need a directory and C{data_dir} names none.
+        """
+        if store not in ("disk", "memory"):
+            raise ValueError(f"store is {store!r}, neither 'disk' nor 'memory'")
+        if store == "disk" and disks is None and not config.data_dir:
+            raise ConfigError("dataDir is not set", key="dataDir", remedy="name a directory, or store='memory'")
+        self.config = config
+        self._make_run = lambda: Run(
+            reactor,
+            config,
+            client_endpoints,
+            memory=store == "memory",
+            monotonic=monotonic,
+            wall_ms=wall_ms,
+            entropy=entropy or Random(),
+            disks=disks,
+            failed=self._failed,
+        )
+        self._run: Run | None = None
+        self._starting: Deferred[None] | None = None
+        self._stopping: Deferred[None] | None = None
+        self._state = "stopped"
+        self._failure: Failure | None = None
+        self._serving_waiters: list[Deferred[str]] = []
+        self._failed_waiters: list[Deferred[None]] = []
+        self._stop_waiters: list[Deferred[None]] = []
+
+    # -- what becomes of it
+
+    def when_serving(self) -> Deferred[str]:
+        """
+        Wait until clients are answered.
+
+        @return: fires with C{"standalone"}; fails with the reason why the server could not start or had to give up,
+            or with C{CancelledError} if it is stopped before.
+        """
+        waiter: Deferred[str] = Deferred()
+        if self._state == "standalone":
+            waiter.callback(self._state)
+        elif self._failure is not None:
+            waiter.errback(self._failure)
+        else:
+            self._serving_waiters.append(waiter)
+        return waiter
+
+    def when_failed(self) -> Deferred[None]:
+        """
+        Wait for the end of a server that serves.
+
+        @return: fails with the reason if the server has to give up, which it does when its disk fails; fires with
+            C{None} once it is stopped in order.
+        """
+        waiter: Deferred[None] = Deferred()
+        if self._state == "failed" and self._failure is not None:
+            waiter.errback(self._failure)
+        else:
+            self._failed_waiters.append(waiter)
+        return waiter
+
+    @property
+    def addresses(self) -> list[IAddress]:
+        """Where clients connect; empty while no port is open."""
+        return [] if self._run is None else self._run.addresses
+
+    def status(self) -> dict[str, Any]:
+        """
+        Tell how the server is.
+
+        @return: C{mode} (C{standalone}, or C{starting}, C{stopping}, C{stopped}, C{failed}) and, while it serves,
+            C{zxid}, C{sessions}, C{connections} and C{node_count} (ZooKeeper's, in which the root stands twice).
+        """
+        status: dict[str, Any] = {"mode": self._state}
+        if self._state == "standalone" and self._run is not None:
+            view = self._run.view
+            status |= {
+                "zxid": view.last_zxid,
+                "sessions": view.global_sessions,
+                "connections": len(view.connections),
+                "node_count": view.node_count,
+            }
+        return status
+
+    # -- starting
+
+    def startService(self) -> None:
+        """Begin to start; L{when_serving} tells how it went."""
+        if self.running:
+            return
+        Service.startService(self)
+        if self._stopping is None:
+            self._start()
+
+    def _start(self) -> None:
+        self._state = "starting"
+        self._failure = None
+        self._starting = Deferred.fromCoroutine(self._run_start())
+        self._starting.addErrback(lambda failure: log.failure("while starting", failure))
+
+    async def _run_start(self) -> None:
+        try:
+            run = self._run = self._make_run()
+            await run.start()
+        except CancelledError:
+            return
+        except Exception:  # noqa: BLE001 (it is handed on to whoever waits)
+            self._failed(Failure())
+            return
+        if self._state == "starting":
+            self._state = "standalone"
+            waiters, self._serving_waiters = self._serving_waiters, []
+            for waiter in waiters:
+                waiter.callback("standalone")
+
+    def _failed(self, failure: Failure) -> None:
+        """Give up, whether it has served or not."""
+        if self._state not in ("starting", "standalone"):
+            # The first reason is the one that counts, and who stops does not mind any.
+            log.info("While {state}: {reason}", state=self._state, reason=failure.getErrorMessage())
+            return
+        before, self._state = self._state, "failed"
+        self._failure = failure
+        if self._run is not None:
+            self._run.give_up()
+        log.critical("The server gives up: {reason}", reason=failure.getErrorMessage())
+        waiters: list[Deferred[Any]] = list(self._serving_waiters)
+        self._serving_waiters.clear()
+        if before == "standalone":
+            waiters += self._failed_waiters
+            self._failed_waiters.clear()
+        if not waiters and not failure.check(CancelledError):
+            log.failure("Nobody waits to be told that the server gives up", failure)
+        for waiter in waiters:
+            waiter.errback(failure)
+
+    # -- stopping
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Stop in order.
+
+        @return: fires when the ports are closed, what was asked has been answered, the log is flushed, connections
+            are closed and the disk's threads have ended.
+        """
+        if self.running:
+            Service.stopService(self)
+            if self._stopping is None:
+                self._stopping = Deferred.fromCoroutine(self._run_stop())
+                self._stopping.addBoth(self._stopped)
+        if self._stopping is None:
+            return succeed(None)
+        waiter: Deferred[None] = Deferred()
+        self._stop_waiters.append(waiter)
+        return waiter
+
+    async def _run_stop(self) -> None:
+        self._state = "stopping"
+        run, starting = self._run, self._starting
+        if run is not None:
+            run.cancel()
+        if starting is not None:
+            await starting
+        if run is not None:
+            await run.stop()
+
+    def _stopped(self, result: object) -> None:
+        if isinstance(result, Failure):
+            log.failure("while stopping", result)
+        self._run = self._starting = self._stopping = None
+        self._state = "stopped"
+        self._failure = None
+        serving, self._serving_waiters = self._serving_waiters, []
+        failed, self._failed_waiters = self._failed_waiters, []
+        stopped, self._stop_waiters = self._stop_waiters, []
+        if self.running:
+            # Started again while it was stopping: who has waited since then waits for this start.
+            self._serving_waiters = serving
+            self._start()
+        else:
+            for each in serving:
+                each.errback(CancelledError())
+        for waiter in failed + stopped:
+            waiter.callback(None)
