@@ -434,7 +434,7 @@ class Prepare:
         raise KeeperError(Code.UNIMPLEMENTED if self.reconfig_enabled else Code.RECONFIGDISABLED)
 
     def _close_session(self) -> Any:
-        """Delete the session's ephemerals, those in the tree and those that are pending (spec: server-semantics 2.2)."""
+        """Delete the session's ephemerals, in the tree and pending (spec: server-semantics 2.2)."""
         session_id = self._session_id
         paths: dict[bytes, None] = {}
         for path in self.tree.ephemerals.get(session_id, ()):
