@@ -1,0 +1,285 @@
+"""
+The outgoing half of a client connection: what is sent, when, and what operators see of it.
+
+Output is gathered in a list of frames and leaves in one write.  On a plain socket that has nothing waiting it is
+sent at once, past the reactor's round of C{write}: for a client that waits for each answer that is half of the
+cost.  Knows nothing of requests; L{zktwisted.edge.client} is the incoming half.
+
+Rules: spec: client-protocol 8.1; operations 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from socket import socket
+from typing import Any
+
+from twisted.internet import tcp
+from twisted.logger import Logger
+
+from zktwisted.edge.auth import Identities, java_address
+from zktwisted.edge.requests import ClientServer
+from zktwisted.wire.ops import show_zxid
+
+__all__ = ["CLOSED", "CONNECTING", "ENDING", "NEW", "OPEN", "Connection"]
+
+log = Logger()
+
+# The life of a connection.  It only ever moves forward.
+NEW, CONNECTING, OPEN, ENDING, CLOSED = range(5)
+
+# Why its input is not read: the client does not take its output, too much is under way, the session is being
+# made, the server takes nothing in just now.
+HOLD_OUTPUT, HOLD_OUTSTANDING, HOLD_CONNECT, HOLD_SERVER = 1, 2, 4, 8
+
+MAX_UNSENT = 16 * 1024 * 1024
+"""Bytes of events that wait for a client which does not read; then it is disconnected."""
+
+
+class Connection:
+    """
+    The outgoing half, and the figures.
+
+    @ivar state: C{NEW}, C{CONNECTING}, C{OPEN}, C{ENDING} (input is thrown away) or C{CLOSED}.
+    @ivar hold: why input is kept instead of served; a sum of the C{HOLD_} numbers.
+    @ivar out: frames to be sent.
+    @ivar address: the client's address in Java's form; C{None} for a UNIX socket.
+    """
+
+    __slots__ = (
+        "_dirty",
+        "_latency_count",
+        "_latency_total",
+        "_plain",
+        "_reading",
+        "_server",
+        "_socket",
+        "_unsent",
+        "address",
+        "established_ms",
+        "hold",
+        "identities",
+        "last_cxid",
+        "last_latency",
+        "last_op",
+        "last_response_ms",
+        "last_zxid",
+        "max_latency",
+        "min_latency",
+        "out",
+        "outstanding_requests",
+        "packets_received",
+        "packets_sent",
+        "port",
+        "session_id",
+        "session_timeout_ms",
+        "state",
+        "transport",
+    )
+
+    def __init__(self, server: ClientServer, host: str | None, port: int, wall_ms: Callable[[], int]) -> None:
+        """
+        @param server: the server.
+        @param host: the peer's address as Twisted gives it; C{None}: a socket without addresses.
+        @param port: the peer's port.
+        @param wall_ms: the wall clock, in milliseconds.
+        """
+        self._server = server
+        self.address = None if host is None else java_address(host)
+        self.port = port
+        self.identities = Identities(self.address or "127.0.0.1")
+        self.established_ms = wall_ms()
+        self.state = NEW
+        self.hold = 0
+        self.out: list[bytes] = []
+        self.session_id = 0
+        self.session_timeout_ms = 0
+        self.outstanding_requests = 0
+        self.transport: Any = None
+        self._plain: tcp.Connection | None = None
+        self._socket: socket | None = None
+        self._dirty = False
+        self._reading = True
+        self._unsent = 0
+        self.reset_stats()
+
+    @property
+    def gone(self) -> bool:
+        """Whether nothing can be sent any more."""
+        return self.state == CLOSED
+
+    # What operators see: ops.view.ConnectionView.
+
+    @property
+    def remote_address(self) -> str:
+        """Address and port in Java's form: C{127.0.0.1:5000}, C{[0:0:0:0:0:0:0:1]:5000}."""
+        address = self.address or "127.0.0.1"
+        return f"[{address}]:{self.port}" if ":" in address else f"{address}:{self.port}"
+
+    @property
+    def interest_ops(self) -> int:
+        """1 while read from, 4 more while output waits, 0 for one that is answering a four-letter word."""
+        waiting = self.hold & HOLD_OUTPUT or self.out
+        return (1 if self._reading and self.state < ENDING else 0) + (4 if waiting else 0)
+
+    @property
+    def avg_latency(self) -> int:
+        """Milliseconds, rounded down; 0 before the first answer."""
+        return self._latency_total // self._latency_count if self._latency_count else 0
+
+    def reset_stats(self) -> None:
+        """Forget packets, latencies and what was last."""
+        self.packets_received = self.packets_sent = 0
+        self.last_op: int | None = None
+        self.last_cxid = self.last_zxid = -1
+        self.last_response_ms = self.last_latency = 0
+        self.min_latency = self.max_latency = 0
+        self._latency_count = self._latency_total = 0
+
+    def _answered(self, op: int, cxid: int, zxid: int, now: float, ms: int, times: int = 1) -> None:
+        """Note the latency of some answers, of which the last had this op, cxid and zxid."""
+        self._server.stats.add_latency(ms, times)
+        self.last_op = op
+        if cxid >= 0:
+            self.last_cxid = cxid
+        self.last_zxid = zxid
+        self.last_response_ms = int(now * 1000)
+        self.last_latency = ms
+        if ms > self.max_latency:
+            self.max_latency = ms
+        if ms < self.min_latency or not self._latency_count:
+            self.min_latency = ms
+        self._latency_count += times
+        self._latency_total += ms * times
+
+    # The transport.
+
+    def makeConnection(self, transport: Any) -> None:
+        """See C{IProtocol}."""
+        self.transport = transport
+        if isinstance(transport, tcp.Connection) and not transport.TLS:
+            self._plain = transport
+            self._socket = transport.socket
+        transport.registerProducer(self, True)
+        self.connectionMade()
+
+    def connectionMade(self) -> None:
+        """See C{IProtocol}."""
+
+    def pauseProducing(self) -> None:
+        """The transport has enough waiting to be sent: serve no more requests for now."""
+        self.hold |= HOLD_OUTPUT
+
+    def resumeProducing(self) -> None:
+        """All that was waiting has been sent."""
+        self.hold &= ~HOLD_OUTPUT
+        if self.state != CLOSED:
+            self.flush()
+
+    def stopProducing(self) -> None:
+        """The transport is lost; C{connectionLost} follows."""
+
+    def _pause_reading(self) -> None:
+        if self._reading and self.state < CLOSED:
+            self._reading = False
+            self.transport.pauseProducing()
+
+    def _resume_reading(self) -> None:
+        if not self._reading and self.state < CLOSED:
+            self._reading = True
+            self.transport.resumeProducing()
+
+    def mark(self) -> None:
+        """Ask for L{flush} at the end of this turn."""
+        if not self._dirty:
+            self._dirty = True
+            self._server.dirty.append(self)
+
+    def deliver(self, frame: bytes) -> None:
+        """Queue the frame of a watch event."""
+        if self.state == CLOSED:
+            return
+        self.out.append(frame)
+        if not self._dirty:
+            self.mark()
+        if self.hold & HOLD_OUTPUT:
+            self._unsent += len(frame)
+            if self._unsent > MAX_UNSENT:
+                self.close(f"it does not read: {self._unsent} bytes of events wait for it")
+
+    def flush(self) -> None:
+        """Send all that is queued in one write; close, if that was asked for."""
+        self._dirty = False
+        if self.out and not self.hold & HOLD_OUTPUT:
+            self._push()
+
+    def _push(self) -> None:
+        """Send what is in C{out}, which is not empty."""
+        out = self.out
+        count = len(out)
+        data = out[0] if count == 1 else b"".join(out)
+        out.clear()
+        self._unsent = 0
+        self.packets_sent += count
+        self._server.stats.packets_sent += count
+        self._send(data)
+
+    def _send(self, data: bytes) -> None:
+        """Send at once what the socket takes; leave the rest, or all, to the transport."""
+        plain = self._plain
+        # Names of Twisted's own: nothing may overtake what its buffers hold.
+        if plain is not None and not plain.dataBuffer and not plain._tempDataBuffer:
+            try:
+                sent = self._socket.send(data)  # type: ignore[union-attr]
+            except OSError:
+                # Full, or broken: the transport finds out which, and does what is to be done.
+                sent = 0
+            if sent == len(data):
+                return
+            data = data[sent:]
+        self.transport.write(data)
+
+    def close_after_flush(self) -> None:
+        """Send what is queued, read nothing more, close."""
+        if self.state < CLOSED:
+            self.state = ENDING
+            if self.out:
+                self._push()
+            self._lose()
+
+    def close(self, reason: str | None = None) -> None:
+        """
+        Close now, without what is queued.  A second call no longer waits for the client.
+
+        @param reason: for the log; C{None}: not worth a line.
+        """
+        if self.state == CLOSED:
+            if self.transport is not None:
+                self.transport.abortConnection()
+            return
+        if reason is not None:
+            log.info(
+                "Closing the connection of {peer}, session {session}: {reason}",
+                peer=self.remote_address,
+                session=show_zxid(self.session_id),
+                reason=reason,
+            )
+        self.out.clear()
+        waiting = self.hold & HOLD_OUTPUT
+        if self._plain is not None and (self._plain.dataBuffer or self._plain._tempDataBuffer):
+            waiting = HOLD_OUTPUT
+        self._lose()
+        if waiting:  # it would wait for a client that does not read
+            self.transport.abortConnection()
+
+    def _lose(self) -> None:
+        self.state = CLOSED
+        # A registered producer that is paused would keep the transport from closing.
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def _lost(self) -> None:
+        """Let go of everything: a cycle left behind could outlive the garbage collector's interest in it."""
+        self.state = CLOSED
+        self.out.clear()
+        self._plain = self._socket = self.transport = None
