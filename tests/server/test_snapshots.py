@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from random import Random
 
 from twisted.internet.defer import CancelledError
@@ -41,7 +42,7 @@ class SnapshotsTests(SynchronousTestCase):
         for _ in range(4):
             self.clock.advance(0.001)
             seen.append(self.chunks)
-        self.assertTrue(all(later - earlier <= 2 for earlier, later in zip(seen, seen[1:], strict=False)), seen)
+        self.assertTrue(all(later - earlier <= 2 for earlier, later in pairwise(seen)), seen)
         self.assertNoResult(done)
         self.assertTrue(self.snapshots.running)
         self.clock.pump([0.001] * 10)

@@ -25,7 +25,7 @@ class TickerTests(SynchronousTestCase):
         ticker = self.ticker(2)
         ticker.start()
         self.clock.pump([0.25] * 20)
-        self.assertEqual(self.times, [3.75, 6.0])
+        self.assertEqual(self.times, [3.5, 5.5])
         ticker.stop()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
@@ -63,7 +63,7 @@ class TickerTests(SynchronousTestCase):
 
         ticker = Ticker(self.clock.callLater, self.clock.seconds, 1, action)
         ticker.start()
-        self.clock.pump([1.1] * 2)
+        self.clock.pump([1.05] * 2)
         self.assertEqual(len(calls), 2)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
         ticker.stop()
@@ -72,5 +72,5 @@ class TickerTests(SynchronousTestCase):
         """An action may stop its own ticker."""
         ticker = Ticker(self.clock.callLater, self.clock.seconds, 1, lambda: ticker.stop())
         ticker.start()
-        self.clock.advance(1.1)
+        self.clock.advance(1.05)
         self.assertEqual(self.clock.getDelayedCalls(), [])

@@ -102,7 +102,7 @@ class Run:
             entropy=entropy,
             fatal=lambda error: failed(Failure(error)),
         )
-        self._factory = ClientFactory(self.core)
+        self._factory = ClientFactory(self.core, wall_ms)
         self.view = ServerView(self.core, self._factory, self._client_port, monotonic, wall_ms, not memory)
         self.core.words = FourLetterWords(self.view, config)
         self.core.after_batch = self._after_batch
@@ -177,7 +177,7 @@ class Run:
             check_directories(self._log_disk, self._snap_disk, self._config.datadir_autocreate)
         await self._listen()
         self._go_on()
-        self._tick(self._config.sessionless_cnxn_timeout / 2000, self._expire_connections, aligned=True)
+        self._tick(self._factory.expiry.interval_ms / 1000, self._expire_connections, aligned=True)
         restored = await self._restore()
         self._go_on()
         removed = self.core.started(restored.zxid)
@@ -271,6 +271,8 @@ class Run:
     def _begin_ticking(self) -> None:
         config = self._config
         self._tick(config.tick_time / 1000, self._expire_sessions, aligned=True)
+        if self.core.throttler.enabled:
+            self._tick(self.core.throttler.stall_time, lambda: self._factory.admit(self._monotonic()))
         if config.container_check_interval_ms > 0:
             self._tick(config.container_check_interval_ms / 1000, self._reaper.run)
         if config.autopurge_purge_interval_ms > 0 and self._log_disk is not None:

@@ -16,17 +16,21 @@ from typing import Any, Literal
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IAddress, IStreamServerEndpoint
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from zktwisted.config import ServerConfig
-from zktwisted.errors import ConfigError
+from zktwisted.errors import ConfigError, StoreError
 from zktwisted.server.run import Disks, Run
 
 __all__ = ["ZooKeeperService"]
 
 log = Logger()
+
+#: What may happen to a server without a mistake of ours: a traceback would tell nothing.
+_FORESEEN = (ConfigError, StoreError, CannotListenError, OSError)
 
 
 def _wall_ms() -> int:
@@ -87,6 +91,7 @@ class ZooKeeperService(Service):
         self._stopping: Deferred[None] | None = None
         self._state = "stopped"
         self._failure: Failure | None = None
+        self._has_served = False
         self._serving_waiters: list[Deferred[str]] = []
         self._failed_waiters: list[Deferred[None]] = []
         self._stop_waiters: list[Deferred[None]] = []
@@ -113,11 +118,11 @@ class ZooKeeperService(Service):
         """
         Wait for the end of a server that serves.
 
-        @return: fails with the reason if the server has to give up, which it does when its disk fails; fires with
-            C{None} once it is stopped in order.
+        @return: fails with the reason if the server, once it has served, has to give up, which it does when its disk
+            fails; fires with C{None} when it has been stopped.
         """
         waiter: Deferred[None] = Deferred()
-        if self._state == "failed" and self._failure is not None:
+        if self._has_served and self._failure is not None:
             waiter.errback(self._failure)
         else:
             self._failed_waiters.append(waiter)
@@ -159,6 +164,7 @@ class ZooKeeperService(Service):
     def _start(self) -> None:
         self._state = "starting"
         self._failure = None
+        self._has_served = False
         self._starting = Deferred.fromCoroutine(self._run_start())
         self._starting.addErrback(lambda failure: log.failure("while starting", failure))
 
@@ -173,6 +179,7 @@ class ZooKeeperService(Service):
             return
         if self._state == "starting":
             self._state = "standalone"
+            self._has_served = True
             waiters, self._serving_waiters = self._serving_waiters, []
             for waiter in waiters:
                 waiter.callback("standalone")
@@ -183,18 +190,19 @@ class ZooKeeperService(Service):
             # The first reason is the one that counts, and who stops does not mind any.
             log.info("While {state}: {reason}", state=self._state, reason=failure.getErrorMessage())
             return
-        before, self._state = self._state, "failed"
+        self._state = "failed"
         self._failure = failure
         if self._run is not None:
             self._run.give_up()
-        log.critical("The server gives up: {reason}", reason=failure.getErrorMessage())
+        if failure.check(*_FORESEEN):
+            log.error("The server gives up: {reason}", reason=failure.getErrorMessage())
+        else:
+            log.failure("The server gives up", failure, LogLevel.error)
         waiters: list[Deferred[Any]] = list(self._serving_waiters)
         self._serving_waiters.clear()
-        if before == "standalone":
+        if self._has_served:
             waiters += self._failed_waiters
             self._failed_waiters.clear()
-        if not waiters and not failure.check(CancelledError):
-            log.failure("Nobody waits to be told that the server gives up", failure)
         for waiter in waiters:
             waiter.errback(failure)
 
@@ -234,6 +242,7 @@ class ZooKeeperService(Service):
         self._run = self._starting = self._stopping = None
         self._state = "stopped"
         self._failure = None
+        self._has_served = False
         serving, self._serving_waiters = self._serving_waiters, []
         failed, self._failed_waiters = self._failed_waiters, []
         stopped, self._stop_waiters = self._stop_waiters, []

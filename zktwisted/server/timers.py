@@ -74,7 +74,7 @@ class Ticker:
     def _arm(self) -> None:
         now, interval = self._monotonic(), self._interval
         due = (now // interval + 1) * interval if self._aligned else now + interval
-        self._due = due + _MARGIN
+        self._due = due + _MARGIN if self._aligned else due
         self._call = self._call_later(self._due - now, self._wake)
 
     def _wake(self) -> None:
