@@ -62,7 +62,7 @@ def split_path(path: bytes) -> tuple[bytes, bytes]:
     parent, slash, name = path.rpartition(b"/")
     if not slash or b"\0" in path:
         raise KeeperError(Code.BADARGUMENTS)
-    return parent, name
+    return b"" if parent == b"/" else parent, name
 
 
 def parent_of(path: bytes) -> bytes:

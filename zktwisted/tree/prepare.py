@@ -238,7 +238,7 @@ class Prepare:
         digest = self.digest
         operations: list[tuple[int, Any]] = []
         try:
-            requests = proto.decode_multi(body, 0, proto.MULTI_OPS)
+            requests = [_in_multi(*one) for one in proto.decode_multi(body, 0, proto.MULTI_OPS)]
         except ProtocolError:
             header = txns.TxnHeader(session_id, cxid, self.zxid, self._time, ops.ERROR)
             error = txns.ErrorTxn(Code.MARSHALLINGERROR.value)
@@ -447,6 +447,27 @@ class Prepare:
             parent_path, _name = split_path(path)
             self._remove(path, self._get(path), parent_path, self._get(parent_path))
         return txns.CloseSessionTxn(list(paths)) if self.close_session_txn else None
+
+
+def _in_multi(op: int, request: Any) -> tuple[int, Any]:
+    """
+    Return the operation that stands in a multi: there the flag of a create says what it makes, not the opcode alone.
+
+    @raise ProtocolError: no ACL, or a flag for a TTL in a request without one; either spoils the whole multi.
+    """
+    if op not in (ops.CREATE, ops.CREATE2, ops.CREATE_CONTAINER, ops.CREATE_TTL):
+        return op, request
+    flags = request.flags
+    if op == ops.CREATE_TTL:
+        if flags > 4:
+            return op, request
+        request = proto.CreateRequest(*request[:4])
+        return ops.CREATE_CONTAINER if flags == 4 else ops.CREATE, request
+    if flags > 4:
+        raise ProtocolError(f"create flag {flags} without a ttl inside a multi")
+    if request.acl is None:
+        raise ProtocolError("null ACL inside a multi")
+    return ops.CREATE_CONTAINER if flags == 4 else op, request
 
 
 def _check_version(expected: int, version: int) -> int:
