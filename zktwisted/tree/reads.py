@@ -245,7 +245,8 @@ class Reads:
         self._readable(path, identities)
         assert path is not None
         if path in (b"/", b""):
-            return _pack_int(len(self.tree.nodes) - 1)
+            # Java counts the root among its own descendants when it is called by the empty path.
+            return _pack_int(len(self.tree.nodes) - (path == b"/"))
         return _pack_int(sum(1 for _ in self.tree.descendants(path)))
 
     def _who_am_i(self, watcher: Watcher, identities: Sequence[Id], body: bytes) -> bytes:

@@ -389,7 +389,7 @@ def _multi_ops(buf: jute.Buf, offset: int, allowed: frozenset[int]) -> Iterator[
         record, offset = jute.decode(REQUESTS[header.type], buf, offset)
         if record.path is None:
             raise ProtocolError("null path inside a multi")
-        if isinstance(record, CreateRequest | CreateTTLRequest) and not 0 <= record.flags <= 6:
+        if isinstance(record, CreateRequest) and not 0 <= record.flags <= 6:
             raise ProtocolError(f"create flag {record.flags} inside a multi")
         yield header.type, record
         header, offset = jute.decode(MultiHeader, buf, offset)
