@@ -43,6 +43,7 @@ class Connection:
     @ivar state: C{NEW}, C{CONNECTING}, C{OPEN}, C{ENDING} (input is thrown away) or C{CLOSED}.
     @ivar hold: why input is kept instead of served; a sum of the C{HOLD_} numbers.
     @ivar out: frames to be sent.
+    @ivar parked: whether requests that need only this server wait behind others.
     @ivar address: the client's address in Java's form; C{None} for a UNIX socket.
     """
 
@@ -70,6 +71,7 @@ class Connection:
         "outstanding_requests",
         "packets_received",
         "packets_sent",
+        "parked",
         "port",
         "session_id",
         "session_timeout_ms",
@@ -95,6 +97,7 @@ class Connection:
         self.session_id = 0
         self.session_timeout_ms = 0
         self.outstanding_requests = 0
+        self.parked = False
         self.transport: Any = None
         self._plain: tcp.Connection | None = None
         self._socket: socket | None = None

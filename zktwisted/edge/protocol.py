@@ -463,7 +463,7 @@ class ClientProtocol(Connection):
         elif known:
             server.submit(request)
         else:
-            request.ready = True
+            request.ready = self.parked = True
             self.settled()
         if self._pending and outstanding.must_pause(self, self.outstanding_requests):
             self.hold |= HOLD_OUTSTANDING
@@ -513,9 +513,9 @@ class ClientProtocol(Connection):
             server.metrics.stale_replies += 1
             return
         pending = self._pending
-        now = server.now()
         done = size = 0
         over = False
+        answered: list[tuple[Request, bytes]] = []
         for request in pending:
             reply = request.reply
             if reply is None:
@@ -523,13 +523,10 @@ class ClientProtocol(Connection):
                     break
                 reply = self._evaluate(request)
             done += 1
-            self.outstanding_requests -= request.cxid > 0
-            if request.large:
-                server.large_requests.bytes -= request.large
             if reply:
                 self.out.append(reply)
                 size += len(reply)
-                self._note(request, reply, now)
+                answered.append((request, reply))
             if request.last or not reply:
                 over = True
                 break
@@ -538,6 +535,8 @@ class ClientProtocol(Connection):
                 size = 0
             if self.hold & HOLD_OUTPUT:
                 break  # resumeProducing goes on
+        if answered:
+            self._note(answered)
         if done:
             self._finished(done)
         if over:
@@ -551,7 +550,15 @@ class ClientProtocol(Connection):
     def _finished(self, count: int) -> None:
         """The oldest requests are answered: make room for others."""
         server = self._server
-        del self._pending[:count]
+        pending = self._pending
+        for request in pending[:count]:
+            if request.cxid > 0:
+                self.outstanding_requests -= 1
+            if request.large:
+                server.large_requests.bytes -= request.large
+        del pending[:count]
+        if not pending:
+            self.parked = False
         for connection in server.outstanding.finished(self, self.outstanding_requests, count):
             connection.proceed()
             connection.mark()
@@ -565,15 +572,36 @@ class ClientProtocol(Connection):
         body = request.body
         return self._server.answer(self, request.identities, request.cxid, request.op, body, 0, len(body))
 
-    def _note(self, request: Request, reply: bytes, now: float) -> None:
-        """Count one answer."""
+    def _note(self, answered: list[tuple[Request, bytes]]) -> None:
+        """Count some answers.  Requests that came in one piece, and wait for one batch, share their latency."""
         server = self._server
-        ms = int((now - request.received) * 1000)
-        if ms < 0:
-            ms = 0
         metrics = server.metrics
-        metrics.response_bytes += len(reply) - 4
-        server.stats.client_response.add(len(reply) - 4)
-        (metrics.readlatency if request.op in LOCAL_OPS else metrics.updatelatency).add(ms)
+        now = server.now()
+        size = count = 0
+        lengths = []
+        received = answered[0][0].received
+        local = answered[0][0].op in LOCAL_OPS
+        request, reply = answered[0]
+        for each, frame_ in answered:
+            length = len(frame_) - 4
+            lengths.append(length)
+            size += length
+            if each.received != received or (each.op in LOCAL_OPS) is not local:
+                self._note_run(request, reply, now, count, local)
+                received, local, count = each.received, each.op in LOCAL_OPS, 0
+            request, reply = each, frame_
+            count += 1
+        self._note_run(request, reply, now, count, local)
+        metrics.response_bytes += size
+        sizes = server.stats.client_response
+        sizes.add(min(lengths))
+        sizes.add(max(lengths))
+        sizes.add(lengths[-1])
+
+    def _note_run(self, request: Request, reply: bytes, now: float, count: int, local: bool) -> None:
+        """Count answers of one latency, the last of them given."""
+        ms = max(int((now - request.received) * 1000), 0)
+        metrics = self._server.metrics
+        (metrics.readlatency if local else metrics.updatelatency).add(ms, count)
         cxid, zxid = _cxid_and_zxid(reply, 4)
-        self._answered(request.op, cxid, zxid, now, ms)
+        self._answered(request.op, cxid, zxid, now, ms, count)

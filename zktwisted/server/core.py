@@ -307,12 +307,22 @@ class ZooKeeperServer:
         if error is not None:
             self.fail(error)
             return
+        # Replies wait for the end of the batch where nobody can tell: no event may come between, no read be answered.
+        settling: dict[ClientProtocol, None] = {}
+        watches = self.watches
         for proposal, request in batch:
             if proposal is not None:
                 self._apply(proposal, request)
             elif request is not None:
                 request.reply = self._sync_reply(request)
-                request.connection.settled()
+            if request is not None:
+                connection = request.connection
+                if connection.parked or watches.count:
+                    connection.settled()
+                else:
+                    settling[connection] = None
+        for connection in settling:
+            connection.settled()
         self._in_flight -= len(batch)
         self.flush_dirty()
         if self._gathered:
@@ -362,7 +372,6 @@ class ZooKeeperServer:
             self._closed(header.client_id, request)
         if request is not None:
             request.reply = encode_write_reply(request.op, request.cxid, zxid, applied)
-            request.connection.settled()
 
     def _sync_reply(self, request: Request) -> bytes:
         """Echo a sync's path, whatever it is."""
@@ -457,7 +466,6 @@ class ZooKeeperServer:
             count += 1
             if everybody or check(acl, ops.READ, connection.identities.current, self.schemes):
                 connection.deliver(frame)
-        self.metrics.watch_bytes += count * (len(frame) - 4)
         (
             self.metrics.node_created_watch_count,
             self.metrics.node_deleted_watch_count,

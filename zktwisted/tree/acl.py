@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from zktwisted.errors import Code, KeeperError
 from zktwisted.tree.schemes import Schemes, generate_digest
-from zktwisted.wire.proto import ACL, Id
+from zktwisted.wire.proto import ACL, OPEN_ACL, Id
 
 __all__ = ["AclList", "AclTable", "Schemes", "check", "fix_acl", "generate_digest", "is_super", "mask_digests"]
 
@@ -57,7 +57,7 @@ class AclTable:
     @cvar OPEN_UNSAFE: world:anyone 31 under number -1.  It is in no table and is not counted.
     """
 
-    __slots__ = ("_by_acls", "_by_index", "_next")
+    __slots__ = ("_by_acls", "_by_index", "_next", "_open")
 
     OPEN_UNSAFE = AclList(-1, (ACL(31, _ANYONE),))
 
@@ -65,6 +65,8 @@ class AclTable:
         self._by_acls: dict[tuple[ACL, ...], AclList] = {}
         self._by_index: dict[int, AclList] = {}
         self._next = 1
+        # The entry of world:anyone 31, which nearly every node has: hashing a list costs more than all the rest.
+        self._open: AclList | None = None
 
     def __len__(self) -> int:
         return len(self._by_index)
@@ -77,6 +79,9 @@ class AclTable:
         """
         if acls is None:
             return self.OPEN_UNSAFE
+        if acls is OPEN_ACL and (found := self._open) is not None:
+            found.refs += 1
+            return found
         key = acls if type(acls) is tuple else tuple(acls)
         found = self._by_acls.get(key)
         if found is None:
@@ -87,12 +92,13 @@ class AclTable:
 
     def find(self, acls: tuple[ACL, ...]) -> AclList:
         """Return the list with these entries without counting a use; one that is in no table, if it is new."""
-        found = self._by_acls.get(acls)
+        found = self._open if acls is OPEN_ACL and self._open is not None else self._by_acls.get(acls)
         return AclList(0, acls) if found is None else found
 
     def _enter(self, index: int, acls: tuple[ACL, ...]) -> AclList:
         made = AclList(index, acls)
-        self._by_acls.setdefault(made.acls, made)
+        if self._by_acls.setdefault(made.acls, made) is made and made.acls == OPEN_ACL:
+            self._open = made
         self._by_index[index] = made
         return made
 
@@ -130,6 +136,8 @@ class AclTable:
             del self._by_index[acl.index]
         if self._by_acls.get(acl.acls) is acl:
             del self._by_acls[acl.acls]
+            if acl is self._open:
+                self._open = None
 
     def load(self, index: int, acls: Sequence[ACL]) -> AclList:
         """
@@ -161,6 +169,7 @@ class AclTable:
         self._by_acls.clear()
         self._by_index.clear()
         self._next = 1
+        self._open = None
 
 
 def is_super(identities: Iterable[Id]) -> bool:

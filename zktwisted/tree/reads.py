@@ -283,9 +283,7 @@ class Reads:
         request, _ = jute.decode(proto.SetWatches2, body)
         return self._restore_watches(watcher, request.relative_zxid, request[1:])
 
-    def _restore_watches(
-        self, watcher: Watcher, zxid: int, lists: Sequence[Sequence[bytes | None] | None]
-    ) -> bytes:
+    def _restore_watches(self, watcher: Watcher, zxid: int, lists: Sequence[Sequence[bytes | None] | None]) -> bytes:
         paths = [None if each is None else [path or b"" for path in each] for each in lists]
         for kind, path in self.watches.set_watches(watcher, zxid, paths, self._zxids):
             watcher.deliver(encode_event(kind, path, -1))
