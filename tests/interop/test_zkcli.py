@@ -32,6 +32,7 @@ MASKS = [
     (re.compile(r"^(KeeperErrorCode = AuthFailed for /|Not connected)$"), "<no session>"),
 ]
 SESSION = re.compile(r"0x1[0-9a-f]{13,15}\b|0x[2-9a-f][0-9a-f]{13,15}\b")
+IDENTITY = re.compile(r"^(ip|digest): ")
 LIST = re.compile(r"\[(\S+(?:, \S+)*)\]")
 EVENT = re.compile(r"^WatchedEvent ")
 
@@ -73,6 +74,11 @@ def masked(output: str) -> tuple[list[str], list[str]]:
             events.append(line)
         elif line and line != "WATCHER::" and not EVENT.match(line) and not line.startswith("SLF4J"):
             lines.append(line)
+    # whoami tells the identities in the order of a hash table.
+    for start, line in enumerate(lines):
+        if line == "Auth scheme: User":
+            end = next(n for n in range(start + 1, len(lines)) if not IDENTITY.match(lines[n]))
+            lines[start + 1 : end] = sorted(lines[start + 1 : end])
     return lines, events
 
 
