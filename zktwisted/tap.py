@@ -213,7 +213,7 @@ class ServerProcess(Service):
         """End the process because the server could not start or cannot go on: one line says why."""
         from twisted.internet.defer import CancelledError
 
-        if failure.check(CancelledError):
+        if isinstance(failure.value, CancelledError):
             return  # stopped before it served
         status, message = _diagnosis(failure)
         if message is None:

@@ -100,7 +100,7 @@ class Run:
             metrics=metrics,
             stats=self._stats,
             entropy=entropy,
-            fatal=lambda error: failed(Failure(error)),
+            fatal=lambda error: failed(_failure(error)),
         )
         self._factory = ClientFactory(self.core, wall_ms)
         self.view = ServerView(self.core, self._factory, self._client_port, monotonic, wall_ms, not memory)
@@ -200,7 +200,7 @@ class Run:
     async def _listen(self) -> None:
         if self._endpoints is not None:
             for endpoint in self._endpoints:
-                self._ports.append(await endpoint.listen(self._factory))
+                await self._listen_on(endpoint)
                 self._go_on()
             return
         port, address = self._config.client_port, self._config.client_port_address
@@ -210,13 +210,15 @@ class Run:
         if address is None:
             # Like Java: every address of both families with one socket, where there are both.
             try:
-                everywhere = TCP6ServerEndpoint(self._reactor, port, backlog, "::")
-                self._ports.append(await everywhere.listen(self._factory))
+                await self._listen_on(_tcp(TCP6ServerEndpoint, self._reactor, port, backlog, "::"))
                 return
             except CannotListenError as error:
                 log.debug("No IPv6: {reason}", reason=error)
         family = TCP6ServerEndpoint if address is not None and ":" in address else TCP4ServerEndpoint
-        self._ports.append(await family(self._reactor, port, backlog, address or "").listen(self._factory))
+        await self._listen_on(_tcp(family, self._reactor, port, backlog, address or ""))
+
+    async def _listen_on(self, endpoint: IStreamServerEndpoint) -> None:
+        self._ports.append(await endpoint.listen(self._factory))
 
     async def _restore(self) -> Restored:
         def restore() -> Restored:
@@ -322,7 +324,7 @@ class Run:
         self._snapshots.begin().addErrback(self._not_written)
 
     def _not_written(self, failure: Failure) -> None:
-        if not failure.check(CancelledError):
+        if not isinstance(failure.value, CancelledError):
             self._failed(failure)
 
     # -- down
@@ -403,6 +405,16 @@ def _fire(waiting: Deferred[None], error: StoreError | None) -> None:
         waiting.errback(error)
 
 
+def _tcp(family: Any, *arguments: object) -> IStreamServerEndpoint:
+    """Make an endpoint; Twisted's own have no types."""
+    endpoint: IStreamServerEndpoint = family(*arguments)
+    return endpoint
+
+
+def _failure(error: Exception | None = None) -> Failure:
+    return Failure(error)
+
+
 def _in_thread(reactor: Any, call: Callable[[], _T]) -> Deferred[_T]:
     """Call something that takes long in a thread of its own."""
     done: Deferred[_T] = Deferred()
@@ -411,7 +423,7 @@ def _in_thread(reactor: Any, call: Callable[[], _T]) -> Deferred[_T]:
         try:
             result = call()
         except BaseException:  # noqa: BLE001 (it is not swallowed but carried over)
-            reactor.callFromThread(done.errback, Failure())
+            reactor.callFromThread(done.errback, _failure())
         else:
             reactor.callFromThread(done.callback, result)
 

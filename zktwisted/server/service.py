@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from random import Random
 from typing import Any, Literal
 
@@ -75,7 +76,8 @@ class ZooKeeperService(Service):
         if store == "disk" and disks is None and not config.data_dir:
             raise ConfigError("dataDir is not set", key="dataDir", remedy="name a directory, or store='memory'")
         self.config = config
-        self._make_run = lambda: Run(
+        self._make_run = partial(
+            Run,
             reactor,
             config,
             client_endpoints,
@@ -157,7 +159,7 @@ class ZooKeeperService(Service):
         """Begin to start; L{when_serving} tells how it went."""
         if self.running:
             return
-        Service.startService(self)
+        self.running = True
         if self._stopping is None:
             self._start()
 
@@ -194,7 +196,7 @@ class ZooKeeperService(Service):
         self._failure = failure
         if self._run is not None:
             self._run.give_up()
-        if failure.check(*_FORESEEN):
+        if isinstance(failure.value, _FORESEEN):
             log.error("The server gives up: {reason}", reason=failure.getErrorMessage())
         else:
             log.failure("The server gives up", failure, LogLevel.error)
@@ -216,7 +218,7 @@ class ZooKeeperService(Service):
             are closed and the disk's threads have ended.
         """
         if self.running:
-            Service.stopService(self)
+            self.running = False
             if self._stopping is None:
                 self._stopping = Deferred.fromCoroutine(self._run_stop())
                 self._stopping.addBoth(self._stopped)

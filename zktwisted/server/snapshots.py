@@ -97,11 +97,11 @@ class Snapshots:
         def failed(failure: Failure) -> None:
             self._task = None
             steps.close()
-            if failure.check(TaskStopped):
+            if isinstance(failure.value, TaskStopped):
                 done.errback(CancelledError())
                 return
             self._metrics.snapshot_error_count += 1
-            if not failure.check(StoreError):
+            if not isinstance(failure.value, StoreError):
                 log.failure("while writing a snapshot", failure)
             done.errback(SnapshotError(f"Snapshot 0x{zxid:x} not written: {failure.getErrorMessage()}"))
 
