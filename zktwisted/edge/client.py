@@ -94,7 +94,7 @@ class ClientFactory(ServerFactory):
                 if request.op in SUBMITTED_OPS and not late:
                     server.submit(request)
                 elif not request.connection.gone:
-                    request.ready = True
+                    request.ready = request.connection.parked = True
                     request.connection.settled()
         finally:
             self._admitting = False

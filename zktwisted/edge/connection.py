@@ -12,16 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from socket import socket
+from struct import Struct
 from typing import Any
 
 from twisted.internet import tcp
 from twisted.logger import Logger
 
 from zktwisted.edge.auth import Identities, java_address
-from zktwisted.edge.requests import ClientServer
+from zktwisted.edge.requests import LOCAL_OPS, ClientServer, Request
 from zktwisted.wire.ops import show_zxid
 
-__all__ = ["CLOSED", "CONNECTING", "ENDING", "NEW", "OPEN", "Connection"]
+__all__ = ["CLOSED", "CONNECTING", "ENDING", "NEW", "OPEN", "Connection", "cxid_and_zxid"]
 
 log = Logger()
 
@@ -31,6 +32,9 @@ NEW, CONNECTING, OPEN, ENDING, CLOSED = range(5)
 # Why its input is not read: the client does not take its output, too much is under way, the session is being
 # made, the server takes nothing in just now.
 HOLD_OUTPUT, HOLD_OUTSTANDING, HOLD_CONNECT, HOLD_SERVER = 1, 2, 4, 8
+
+cxid_and_zxid = Struct(">iq").unpack_from
+"""The cxid and zxid of a reply's frame, from its byte 4 on."""
 
 MAX_UNSENT = 16 * 1024 * 1024
 """Bytes of events that wait for a client which does not read; then it is disconnected."""
@@ -155,6 +159,40 @@ class Connection:
         self._latency_count += times
         self._latency_total += ms * times
 
+    def _note(self, answered: list[tuple[Request, bytes]]) -> None:
+        """Count some answers.  Requests that came in one piece, and wait for one batch, share their latency."""
+        server = self._server
+        metrics = server.metrics
+        now = server.now()
+        size = count = 0
+        lengths = []
+        received = answered[0][0].received
+        local = answered[0][0].op in LOCAL_OPS
+        request, reply = answered[0]
+        for each, frame_ in answered:
+            length = len(frame_) - 4
+            lengths.append(length)
+            size += length
+            if each.received != received or (each.op in LOCAL_OPS) is not local:
+                self._note_run(request, reply, now, count, local)
+                received, local, count = each.received, each.op in LOCAL_OPS, 0
+            request, reply = each, frame_
+            count += 1
+        self._note_run(request, reply, now, count, local)
+        metrics.response_bytes += size
+        sizes = server.stats.client_response
+        sizes.add(min(lengths))
+        sizes.add(max(lengths))
+        sizes.add(lengths[-1])
+
+    def _note_run(self, request: Request, reply: bytes, now: float, count: int, local: bool) -> None:
+        """Count answers of one latency, the last of them given."""
+        ms = max(int((now - request.received) * 1000), 0)
+        metrics = self._server.metrics
+        (metrics.readlatency if local else metrics.updatelatency).add(ms, count)
+        cxid, zxid = cxid_and_zxid(reply, 4)
+        self._answered(request.op, cxid, zxid, now, ms, count)
+
     # The transport.
 
     def makeConnection(self, transport: Any) -> None:
@@ -203,6 +241,7 @@ class Connection:
         if self.state == CLOSED:
             return
         self.out.append(frame)
+        self._server.metrics.watch_bytes += len(frame) - 4
         if not self._dirty:
             self.mark()
         if self.hold & HOLD_OUTPUT:

@@ -11,7 +11,6 @@ Rules: spec: client-protocol 2, 5.1, 7, 8, 9, 10.
 
 from __future__ import annotations
 
-from struct import Struct
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IProtocol, IPushProducer
@@ -31,6 +30,7 @@ from zktwisted.edge.connection import (
     NEW,
     OPEN,
     Connection,
+    cxid_and_zxid,
 )
 from zktwisted.edge.requests import LOCAL_OPS, SUBMITTED_OPS, Request
 from zktwisted.errors import Code, ProtocolError
@@ -50,7 +50,6 @@ MAX_TURN = 256 * 1024
 """Bytes of replies after which they are sent, and the client has to take them before more is answered."""
 
 _unpack = FRAME.unpack_from
-_cxid_and_zxid = Struct(">iq").unpack_from
 
 
 @implementer(IProtocol, IPushProducer)
@@ -323,6 +322,7 @@ class ClientProtocol(Connection):
         push = self.out.append
         end = len(buf)
         position = reads = others = size = last = 0
+        now = 0.0
         need = 12
         while end - position >= 12:
             length, xid, op = _unpack(buf, position)
@@ -358,7 +358,9 @@ class ClientProtocol(Connection):
             others += op != ops.AUTH and op != ops.SASL
             server.stats.packets_received += 1
             self.packets_received += 1
-            if not self._receive(xid, op, buf, position_of_body, stop):
+            if not now:
+                now = server.now()
+            if not self._receive(xid, op, buf, position_of_body, stop, now):
                 break
             direct = self._direct
             identities = self.identities.current
@@ -400,7 +402,7 @@ class ClientProtocol(Connection):
             sizes.add(min(lengths) - 4)
             sizes.add(max(lengths) - 4)
         sizes.add(len(reply) - 4)
-        cxid, zxid = _cxid_and_zxid(reply, 4)
+        cxid, zxid = cxid_and_zxid(reply, 4)
         self._answered(op, cxid, zxid, server.now(), 0, count)
 
     def _admits(self, length: int, xid: int | None, op: int | None) -> bool:
@@ -422,7 +424,7 @@ class ClientProtocol(Connection):
 
     # Requests that are not answered in place.
 
-    def _receive(self, xid: int, op: int, buf: bytes, start: int, end: int) -> bool:
+    def _receive(self, xid: int, op: int, buf: bytes, start: int, end: int, now: float) -> bool:
         """Take in one request; C{False}: read no further for now."""
         server = self._server
         if op == ops.AUTH or op == ops.SASL:
@@ -440,7 +442,7 @@ class ClientProtocol(Connection):
             op,
             buf[start:end],
             self.identities.current,
-            server.now(),
+            now,
             self.session_timeout_ms,
         )
         request.large, self._large = self._large, 0
@@ -571,37 +573,3 @@ class ClientProtocol(Connection):
             return failure(request.cxid, self._server.last_zxid, Code.THROTTLEDOP)
         body = request.body
         return self._server.answer(self, request.identities, request.cxid, request.op, body, 0, len(body))
-
-    def _note(self, answered: list[tuple[Request, bytes]]) -> None:
-        """Count some answers.  Requests that came in one piece, and wait for one batch, share their latency."""
-        server = self._server
-        metrics = server.metrics
-        now = server.now()
-        size = count = 0
-        lengths = []
-        received = answered[0][0].received
-        local = answered[0][0].op in LOCAL_OPS
-        request, reply = answered[0]
-        for each, frame_ in answered:
-            length = len(frame_) - 4
-            lengths.append(length)
-            size += length
-            if each.received != received or (each.op in LOCAL_OPS) is not local:
-                self._note_run(request, reply, now, count, local)
-                received, local, count = each.received, each.op in LOCAL_OPS, 0
-            request, reply = each, frame_
-            count += 1
-        self._note_run(request, reply, now, count, local)
-        metrics.response_bytes += size
-        sizes = server.stats.client_response
-        sizes.add(min(lengths))
-        sizes.add(max(lengths))
-        sizes.add(lengths[-1])
-
-    def _note_run(self, request: Request, reply: bytes, now: float, count: int, local: bool) -> None:
-        """Count answers of one latency, the last of them given."""
-        ms = max(int((now - request.received) * 1000), 0)
-        metrics = self._server.metrics
-        (metrics.readlatency if local else metrics.updatelatency).add(ms, count)
-        cxid, zxid = _cxid_and_zxid(reply, 4)
-        self._answered(request.op, cxid, zxid, now, ms, count)
