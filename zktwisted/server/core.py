@@ -359,7 +359,7 @@ class ZooKeeperServer:
         header = proposal.header
         zxid = header.zxid
         changes: list[Change] | None = [] if self.watches.count else None
-        applied = self.tree.apply(header, proposal.body, changes, proposal.operations)
+        applied = self.tree.apply(header, proposal.body, changes, proposal.operations, proposal.digests)
         self.prepare.applied(proposal)
         self.reads.zxid = zxid
         if not zxid % _DIGEST_EVERY and self.config.digest_enabled:

@@ -10,7 +10,8 @@ Applying is idempotent in the sense of spec: storage 5, so that a log may be rep
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from zktwisted.errors import Code, KeeperError
@@ -64,6 +65,7 @@ class Applied(NamedTuple):
 
 
 _OK = Applied()
+_NONE: Mapping[bytes, int] = MappingProxyType({})
 
 
 class DataTree:
@@ -80,12 +82,13 @@ class DataTree:
     @ivar data_size: lengths of all paths and data, in bytes.
     """
 
-    __slots__ = ("acls", "containers", "data_size", "digest", "ephemerals", "nodes", "quotas", "ttls")
+    __slots__ = ("_known", "acls", "containers", "data_size", "digest", "ephemerals", "nodes", "quotas", "ttls")
 
     def __init__(self) -> None:
         self.nodes: dict[bytes, Znode] = {}
         self.acls = AclTable()
         self.quotas = QuotaTable()
+        self._known: Mapping[bytes, int] = {}
         self.reset()
 
     def reset(self) -> None:
@@ -166,15 +169,19 @@ class DataTree:
         body: Any,
         changes: list[Change] | None = None,
         operations: Sequence[tuple[int, Any]] | None = None,
+        digests: Mapping[bytes, int] = _NONE,
     ) -> Applied:
         """
         Do what a committed transaction says.
 
         @param changes: where to tell what changed, in the order of the events; C{None}: nobody asks.
         @param operations: of a multi: its operations, if somebody has decoded them already.
+        @param digests: what the nodes add to the tree digest afterwards, by path, as far as the preparation on this
+            very server has found it out; the others are computed.  Half of a write's cost here would be digests.
 
         @return: the outcome; errors are told there and never raised, for the transaction is committed.
         """
+        self._known = digests
         kind = header.type
         if kind == ops.MULTI:
             if operations is None:
@@ -233,7 +240,6 @@ class DataTree:
         acl = self.acls.intern(txn.acl)
         children = parent.children
         existing = nodes.get(path)
-        self.digest -= parent.digest
         cversion = txn.parent_cversion
         if cversion == -1:
             cversion = parent.cversion + 1
@@ -255,8 +261,7 @@ class DataTree:
         self._changed(parent_path, parent)
         data = txn.data
         node = nodes[path] = Znode(data, acl, zxid, zxid, time, time, 0, 0, 0, owner, zxid)
-        digest = node.digest = node.compute_digest(path)
-        self.digest += digest
+        self._changed(path, node)
         self.data_size += len(path) + (len(data) if data else 0)
         if owner:
             self._index_owner(path, owner)
@@ -280,7 +285,6 @@ class DataTree:
                 parent.children = None
         if zxid > parent.pzxid:
             parent.pzxid = zxid
-        self.digest -= parent.digest
         self._changed(parent_path, parent)
         node = self.nodes.pop(path, None)
         if node is None:
@@ -308,7 +312,6 @@ class DataTree:
         node.version = txn.version
         node.mtime = time
         node.mzxid = zxid
-        self.digest -= node.digest
         self._changed(path, node)
         self.data_size += grown
         if changes is not None:
@@ -328,7 +331,6 @@ class DataTree:
         self.acls.release(node.acl)
         node.acl = acl
         node.aversion = txn.version
-        self.digest -= node.digest
         self._changed(path, node)
         return Applied(0, None, node.stat())
 
@@ -348,6 +350,7 @@ class DataTree:
 
     def remove_dead_ephemerals(self, sessions: dict[int, int], zxid: int) -> list[bytes]:
         """Delete the ephemeral nodes of sessions that do not exist, without a transaction (spec: storage 4, step 7)."""
+        self._known = _NONE
         removed = []
         for session_id in [each for each in self.ephemerals if each not in sessions]:
             for path in list(self.ephemerals.pop(session_id)):
@@ -358,10 +361,13 @@ class DataTree:
     # What hangs on a node
 
     def _changed(self, path: bytes, node: Znode) -> None:
-        """A node's fields have changed; its old digest was taken off the tree's before."""
+        """A node's fields have changed."""
         node.packed = None
-        digest = node.digest = node.compute_digest(path)
-        self.digest += digest
+        digest = self._known.get(path)
+        if digest is None:
+            digest = node.compute_digest(path)
+        self.digest += digest - node.digest
+        node.digest = digest
 
     def _forget(self, path: bytes, node: Znode) -> None:
         """A node leaves the tree."""

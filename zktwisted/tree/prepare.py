@@ -99,23 +99,23 @@ class Proposal:
     @ivar body: the record of its type.
     @ivar entry: header, body and digest as they are logged and proposed.
     @ivar operations: of a multi: its operations, decoded.
-    @ivar touched: the tree keys with a change record of this transaction.
+    @ivar digests: what each touched node adds to the tree digest afterwards, by tree key.
     """
 
-    __slots__ = ("body", "entry", "header", "operations", "touched")
+    __slots__ = ("body", "digests", "entry", "header", "operations")
 
     def __init__(
         self,
         header: txns.TxnHeader,
         body: Any,
         entry: bytes,
-        touched: list[bytes],
+        digests: dict[bytes, int],
         operations: list[tuple[int, Any]] | None = None,
     ) -> None:
         self.header = header
         self.body = body
         self.entry = entry
-        self.touched = touched
+        self.digests = digests
         self.operations = operations
 
 
@@ -161,6 +161,7 @@ class Prepare:
         self._pending: dict[bytes, ChangeRecord] = {}
         # Of the transaction being prepared: what its records replaced, to be put back if it fails.
         self._undo: list[tuple[bytes, ChangeRecord | None]] = []
+        self._digests: dict[bytes, int] = {}
         self._session_id = 0
         self._identities: Sequence[Id] = _SYSTEM
         self._time = 0
@@ -197,6 +198,7 @@ class Prepare:
         self._identities = identities
         self._time = time
         self._undo = []
+        self._digests = {}
         digest = self.digest
         if op == ops.MULTI:
             return self._multi(session_id, cxid, body)
@@ -213,15 +215,15 @@ class Prepare:
             self._roll_back(digest)
             header = txns.TxnHeader(session_id, cxid, zxid, time, ops.ERROR)
             error = txns.ErrorTxn(code)
-            return Proposal(header, error, txns.encode_entry(header, error), [])
+            return Proposal(header, error, txns.encode_entry(header, error), {})
         header = txns.TxnHeader(session_id, cxid, zxid, time, op)
-        return Proposal(header, txn, self._entry(header, _encode(txn) if txn else b""), self._touched())
+        return Proposal(header, txn, self._entry(header, _encode(txn) if txn else b""), self._digests)
 
     def applied(self, proposal: Proposal) -> None:
         """Forget the change records of a transaction that has been applied."""
         pending = self._pending
         zxid = proposal.header.zxid
-        for path in proposal.touched:
+        for path in proposal.digests:
             record = pending.get(path)
             if record is not None and record.zxid == zxid:
                 del pending[path]
@@ -231,9 +233,6 @@ class Prepare:
             return txns.pack_header(*header) + body + txns.pack_digest(DIGEST_VERSION, self.digest)
         return txns.pack_header(*header) + body
 
-    def _touched(self) -> list[bytes]:
-        return [path for path, _ in self._undo]
-
     def _roll_back(self, digest: int) -> None:
         pending = self._pending
         for path, record in reversed(self._undo):
@@ -242,6 +241,7 @@ class Prepare:
             else:
                 pending[path] = record
         self._undo = []
+        self._digests = {}
         self.digest = digest
 
     def _multi(self, session_id: int, cxid: int, body: jute.Buf) -> Proposal:
@@ -252,7 +252,7 @@ class Prepare:
         except ProtocolError:
             header = txns.TxnHeader(session_id, cxid, self.zxid, self._time, ops.ERROR)
             error = txns.ErrorTxn(Code.MARSHALLINGERROR.value)
-            return Proposal(header, error, txns.encode_entry(header, error), [])
+            return Proposal(header, error, txns.encode_entry(header, error), {})
         failed = False
         for op, request in requests:
             if failed:
@@ -270,7 +270,7 @@ class Prepare:
         for op, txn in operations:
             encoded = _encode(txn)
             parts += (_pack_int(op), _pack_int(len(encoded)), encoded)
-        return Proposal(header, None, self._entry(header, b"".join(parts)), self._touched(), operations)
+        return Proposal(header, None, self._entry(header, b"".join(parts)), self._digests, operations)
 
     # The pending state
 
@@ -293,8 +293,8 @@ class Prepare:
         self._undo.append((path, self._pending.get(path)))
         self._pending[path] = record
         before = record.digest
-        record.digest = record.compute_digest(path) if record.exists else 0
-        self.digest += record.digest - before
+        digest = record.digest = self._digests[path] = record.compute_digest(path) if record.exists else 0
+        self.digest += digest - before
 
     def _allow(self, acl: AclList, perm: int) -> None:
         if not acl.world & perm and not check(acl, perm, self._identities, self.schemes, self.skip_acl):
