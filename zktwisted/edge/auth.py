@@ -13,7 +13,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Collection, Iterable, Sequence
 from enum import Enum
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Protocol, cast
 
 from twisted.logger import Logger
@@ -77,6 +77,7 @@ def is_provider(name: str) -> bool:
     return name.startswith("authProvider.")
 
 
+@lru_cache(maxsize=1024)
 def java_address(host: str) -> str:
     """
     Write an address as Java's C{InetAddress.getHostAddress} does.
