@@ -248,11 +248,9 @@ class Prepare:
         digest = self.digest
         operations: list[tuple[int, Any]] = []
         try:
-            requests = [_in_multi(*one) for one in proto.decode_multi(body, 0, proto.MULTI_OPS)]
+            requests = _decode_multi(body)
         except ProtocolError:
-            header = txns.TxnHeader(session_id, cxid, self.zxid, self._time, ops.ERROR)
-            error = txns.ErrorTxn(Code.MARSHALLINGERROR.value)
-            return Proposal(header, error, txns.encode_entry(header, error), {})
+            return self._malformed(session_id, cxid)
         failed = False
         for op, request in requests:
             if failed:
@@ -263,6 +261,9 @@ class Prepare:
             except KeeperError as e:
                 failed = True
                 self._roll_back(digest)
+                if e.code == Code.MARSHALLINGERROR.value:
+                    # An ACL without an id, or limits of a quota that are no limits, spoil the whole multi.
+                    return self._malformed(session_id, cxid)
                 operations.append((ops.ERROR, txns.ErrorTxn(e.code)))
         header = txns.TxnHeader(session_id, cxid, self.zxid, self._time, ops.MULTI)
         # A MultiTxn, put together here: it is a vector of (type, buffer).
@@ -271,6 +272,11 @@ class Prepare:
             encoded = _encode(txn)
             parts += (_pack_int(op), _pack_int(len(encoded)), encoded)
         return Proposal(header, None, self._entry(header, b"".join(parts)), self._digests, operations)
+
+    def _malformed(self, session_id: int, cxid: int) -> Proposal:
+        header = txns.TxnHeader(session_id, cxid, self.zxid, self._time, ops.ERROR)
+        error = txns.ErrorTxn(Code.MARSHALLINGERROR.value)
+        return Proposal(header, error, txns.encode_entry(header, error), {})
 
     # The pending state
 
@@ -362,7 +368,7 @@ class Prepare:
                 raise KeeperError(Code.BADARGUMENTS)
         elif op == ops.CREATE_TTL:
             # Upstream lets flags 0 to 4 with ttl -1 pass, and dies of the transaction (client-protocol 12.4).
-            raise KeeperError(Code.BADARGUMENTS if self.extended_types else Code.UNIMPLEMENTED)
+            raise KeeperError(Code.BADARGUMENTS)
 
     def _remove(self, path: bytes, node: Znode, parent_path: bytes, parent: Znode) -> None:
         """Enter the records of a deletion."""
@@ -506,7 +512,7 @@ def _decode(op: int, buf: jute.Buf, offset: int) -> tuple[Any, int]:
 
 
 def _decode_multi(buf: jute.Buf) -> list[tuple[int, Any]]:
-    """Decode the operations of a multi, as L{proto.decode_multi} does."""
+    """Decode the operations of a multi, as L{proto.decode_multi} does, and say what each of them makes."""
     requests: list[tuple[int, Any]] = []
     offset = 0
     try:
@@ -521,7 +527,7 @@ def _decode_multi(buf: jute.Buf) -> list[tuple[int, Any]]:
                 raise ProtocolError("null path inside a multi")
             if op in _CREATE_OPS and not 0 <= request[3] <= 6:
                 raise ProtocolError(f"create flag {request[3]} inside a multi")
-            requests.append((op, request))
+            requests.append(_in_multi(op, request))
     except struct_error:
         raise ProtocolError("a multi without its end") from None
 
