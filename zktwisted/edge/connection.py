@@ -163,12 +163,18 @@ class Connection:
         """Count some answers.  Requests that came in one piece, and wait for one batch, share their latency."""
         server = self._server
         metrics = server.metrics
+        sizes = server.stats.client_response
         now = server.now()
         size = count = 0
         lengths = []
         received = answered[0][0].received
         local = answered[0][0].op in LOCAL_OPS
         request, reply = answered[0]
+        if len(answered) == 1:
+            metrics.response_bytes += len(reply) - 4
+            sizes.add(len(reply) - 4)
+            self._note_run(request, reply, now, 1, local)
+            return
         for each, frame_ in answered:
             length = len(frame_) - 4
             lengths.append(length)
@@ -180,7 +186,6 @@ class Connection:
             count += 1
         self._note_run(request, reply, now, count, local)
         metrics.response_bytes += size
-        sizes = server.stats.client_response
         sizes.add(min(lengths))
         sizes.add(max(lengths))
         sizes.add(lengths[-1])

@@ -346,14 +346,16 @@ class ClientProtocol(Connection):
                         if self.hold:
                             break
                     continue
-            elif not self._admits(length, xid, op):
-                return
-            elif stop > end:
-                need = 4 + length
-                break
             if reads:
                 self._served(reads, last, size, reply)
                 reads = size = 0
+                others += 1
+            if not 8 <= length <= limit:
+                if not self._admits(length, xid, op):
+                    break
+                if stop > end:
+                    need = 4 + length
+                    break
             position_of_body, position = position + 12, stop
             others += op != ops.AUTH and op != ops.SASL
             server.stats.packets_received += 1
@@ -414,13 +416,19 @@ class ClientProtocol(Connection):
                 self._large = length if large.is_large(length) else 0
                 return True
             self._server.metrics.large_requests_rejected += 1
-            self.close(f"its request (op {op}) of {length} bytes is one too many of largeRequestMaxBytes")
+            self._violated(f"its request (op {op}) of {length} bytes is one too many of largeRequestMaxBytes")
         elif 0 <= length < 8:
-            self.close(f"a frame of {length} bytes is too short for a request")
+            self._violated(f"a frame of {length} bytes is too short for a request")
         else:
             operation = "unreadable operation" if op is None else f"op {op}, xid {xid}"
-            self.close(f"a frame of {length} bytes ({operation}); jute.maxbuffer allows {limit}")
+            self._violated(f"a frame of {length} bytes ({operation}); jute.maxbuffer allows {limit}")
         return False
+
+    def _violated(self, reason: str | None) -> None:
+        """Close, but send first what is answered: however the input was cut, the client gets the same."""
+        if self.out and not self.hold & HOLD_OUTPUT:
+            self._push()
+        self.close(reason)
 
     # Requests that are not answered in place.
 
@@ -476,7 +484,7 @@ class ClientProtocol(Connection):
         try:
             packet, _ = jute.decode(proto.AuthPacket, buf[start:end])
         except ProtocolError as error:
-            self.close(f"its auth packet cannot be read: {error}")
+            self._violated(f"its auth packet cannot be read: {error}")
             return False
         outcome = server.authenticate(self, packet.scheme, packet.auth)
         if outcome is AuthOutcome.OK:
@@ -487,7 +495,7 @@ class ClientProtocol(Connection):
         if outcome is AuthOutcome.FAILED:
             self._refuse(xid, Code.AUTHFAILED)
         else:
-            self.close()
+            self._violated(None)
         return False
 
     def _sasl(self, xid: int, buf: bytes, start: int, end: int) -> bool:
@@ -495,10 +503,10 @@ class ClientProtocol(Connection):
         try:
             token, _ = jute.decode(proto.SASLToken, buf[start:end])
         except ProtocolError as error:
-            self.close(f"its SASL token cannot be read: {error}")
+            self._violated(f"its SASL token cannot be read: {error}")
             return False
         if token.token is None:
-            self.close("its SASL token is null")
+            self._violated("its SASL token is null")
             return False
         self.out.append(frame(failure(xid, 0, Code.OK)[4:] + b"\xff\xff\xff\xff"))
         return True
