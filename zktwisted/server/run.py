@@ -9,7 +9,6 @@ This module joins the rooms and decides nothing about requests.
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
@@ -221,20 +220,14 @@ class Run:
         self._ports.append(await endpoint.listen(self._factory))
 
     async def _restore(self) -> Restored:
-        def restore() -> Restored:
-            collecting = gc.isenabled()
-            # A million nodes are made and none becomes garbage: each collection would look at all of them in vain.
-            gc.disable()
-            try:
-                return self._storage.restore(self.core.restore_target())
-            finally:
-                if collecting:
-                    gc.enable()
-
+        storage, target = self._storage, self.core.restore_target()
         begun = self._monotonic()
         # In a thread, so that a monitor gets its answer while a big tree is read: the core is not used before it is
         # there.
-        restored = await _in_thread(self._reactor, restore) if self._threaded else restore()
+        if self._threaded:
+            restored = await _in_thread(self._reactor, lambda: storage.restore(target))
+        else:
+            restored = storage.restore(target)
         elapsed = round((self._monotonic() - begun) * 1000)
         metrics = self.core.metrics
         metrics.dbinittime.add(elapsed)

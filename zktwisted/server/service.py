@@ -9,6 +9,7 @@ Each start makes all of it anew (L{Run}), so that nothing of the last time can b
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -171,6 +172,17 @@ class ZooKeeperService(Service):
         self._starting.addErrback(lambda failure: log.failure("while starting", failure))
 
     async def _run_start(self) -> None:
+        collecting = gc.isenabled()
+        # A million nodes may be made and none becomes garbage: each collection would look at all of them in vain.
+        # It is enabled only when who waits for us has had the opportunity to freeze what there is.
+        gc.disable()
+        try:
+            await self._come_up()
+        finally:
+            if collecting:
+                gc.enable()
+
+    async def _come_up(self) -> None:
         try:
             run = self._run = self._make_run()
             await run.start()
