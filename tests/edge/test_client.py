@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from struct import pack, unpack_from
 
-from twisted.internet.address import IPv6Address, UNIXAddress
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import ITCPTransport
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
 from tests.edge.fakes import (
     PASSWORD,
@@ -145,6 +150,33 @@ class ConnectTests(SynchronousTestCase):
             protocol = server.factory.buildProtocol(address)
             self.assertEqual(shown, protocol.remote_address)
             self.assertEqual((Id("ip", identity),), protocol.identities.current)
+
+
+@implementer(ITCPTransport)
+class TCPTransport(StringTransport):
+    """A transport that remembers the options of its socket."""
+
+    no_delay = keep_alive = None
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Remember."""
+        self.no_delay = enabled
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        """Remember."""
+        self.keep_alive = enabled
+
+
+class SocketTests(SynchronousTestCase):
+    """What is asked of the socket."""
+
+    def test_options(self) -> None:
+        """Small answers are sent at once; C{clientTcpKeepAlive} is passed on."""
+        for keep_alive in (False, True):
+            server = FakeServer(client_tcp_keep_alive=keep_alive)
+            transport = TCPTransport()
+            server.factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 5000)).makeConnection(transport)
+            self.assertEqual((True, keep_alive), (transport.no_delay, transport.keep_alive))
 
 
 class WordTests(SynchronousTestCase):
@@ -412,6 +444,49 @@ class ViolationTests(SynchronousTestCase):
         client.send(auth("digest", b"u:p"), request(3, GET))
         self.assertEqual([-4, 3], client.xids())
         self.assertFalse(client.closed)
+
+
+PIECES = (
+    *(request(xid, op, b"/abc") for xid, op in ((1, GET), (2, SET), (-2, PING), (3, ops.SYNC), (4, CLOSE))),
+    request(5, GET, bytes(600)),
+    request(6, 20),
+    request(7, ops.SASL, bytes(4)),
+    request(8, ops.SASL),
+    auth("digest", b"u:p"),
+    auth("world", b""),
+    auth("ensemble", b"theirs"),
+    pack(">i", 7),
+    pack(">i", -1),
+    b"ruok",
+    b"",
+)
+
+
+class CuttingTests(SynchronousTestCase):
+    """How input is cut makes no difference."""
+
+    def outcome(self, pieces: list[bytes]) -> tuple[bytes, bool, object, int]:
+        """What becomes of input in such pieces, when writes are answered at the end."""
+        server = FakeServer(jute_max_buffer=500)
+        client = Client(server)
+        for piece in pieces:
+            client.send(piece)
+        server.settle(len(server.submitted))
+        return client.take(), client.closed, server.answered, server.outstanding.in_flight
+
+    @settings(deadline=None, max_examples=150, derandomize=True)
+    @given(
+        st.booleans(),
+        st.lists(st.one_of(st.sampled_from(PIECES), st.binary(max_size=20)), max_size=8),
+        st.lists(st.integers(0, 300), max_size=12),
+    )
+    def test_cut(self, connected: bool, frames: list[bytes], cuts: list[int]) -> None:
+        """Good and bad frames, and noise: whole, cut anywhere, byte by byte."""
+        data = (connect() if connected else b"") + b"".join(frames)
+        places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+        whole = self.outcome([data])
+        self.assertEqual(whole, self.outcome([data[a:b] for a, b in pairwise(places)]))
+        self.assertEqual(whole, self.outcome([bytes([byte]) for byte in data]))
 
 
 class CloseTests(SynchronousTestCase):
