@@ -67,6 +67,14 @@ class Known(NamedTuple):
         )
 
 
+ON_PURPOSE = (
+    Known(
+        r"raw_3\.9\.5",
+        "body cut short|empty body",
+        r"^(create|get_data)\.zxid",
+        "3.9 repeats the last zxid for a write that it cannot decode, of which an ensemble dies; ours has its own",
+    ),
+)
 BETWEEN_RELEASES = (
     Known(r"3\.8\.0", "", r"^event\.zxid: -1,", "a notification carries the zxid of its transaction since 3.9"),
     Known(
@@ -108,7 +116,9 @@ def replay(name: str, server: ServerProcess, rows: list[dict[str, Any]], safe: b
         differences = played.run()
     finally:
         server.kill9()
-    unexplained = [one for one in differences if not any(known.covers(name, one) for known in BETWEEN_RELEASES)]
+    unexplained = [
+        one for one in differences if not any(known.covers(name, one) for known in ON_PURPOSE + BETWEEN_RELEASES)
+    ]
     assert not unexplained, "\n".join([f"{len(unexplained)} differences", *map(str, unexplained[:20])])
     assert played.compared > 0, "the recording holds nothing to compare"
 

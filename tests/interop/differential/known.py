@@ -5,6 +5,7 @@ What a sequence simply keeps clear of is in ``generate.Profile``.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -27,8 +28,36 @@ def _old_events(_lockstep: Any, _step: Any, theirs: Any, ours: Any) -> tuple[Any
     return without_event_zxids(theirs), without_event_zxids(ours)
 
 
+def with_paths_of_java(answer: Any) -> Any:
+    """Return an answer in which what is no UTF-8 in a path is one U+FFFD, as Java sends it back."""
+    if isinstance(answer, dict):
+        return {
+            key: re.sub("\ufffd+", "\ufffd", value.decode("utf-8", "replace")).encode()
+            if key == "path" and isinstance(value, bytes)
+            else with_paths_of_java(value)
+            for key, value in answer.items()
+        }
+    if type(answer) is tuple:
+        return tuple(with_paths_of_java(value) for value in answer)
+    return answer
+
+
+def _of_ours(_lockstep: Any, _step: Any, theirs: Any, ours: Any) -> tuple[Any, Any]:
+    """Let malformed paths come back as they were sent: Java has made U+FFFD of them. No node can have such a path."""
+    return with_paths_of_java(theirs), with_paths_of_java(ours)
+
+
 def known_for(theirs: str, ours: str) -> Known | None:
     """Return the rule for a pair of servers, named by release or ``ours``."""
+    rules = []
     if "3.8" in theirs or "3.8" in ours:
-        return _old_events
-    return None
+        rules.append(_old_events)
+    if ours == "ours":
+        rules.append(_of_ours)
+
+    def known(lockstep: Any, step: Any, one: Any, other: Any) -> tuple[Any, Any]:
+        for rule in rules:
+            one, other = rule(lockstep, step, one, other)
+        return one, other
+
+    return known

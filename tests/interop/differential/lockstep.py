@@ -51,7 +51,7 @@ SETTINGS = _settings(extendedTypesEnabled="true", enforceQuota="true")
 PLAIN_SETTINGS = _settings()
 # A connection has to authenticate before it may do anything else.
 ENFORCED_SETTINGS = _settings(enforce__auth__enabled="true", enforce__auth__schemes="digest")
-OPEN_SETTINGS = _settings(skipACL="yes", extendedTypesEnabled="true", emulate353TTLNodes="true")
+OPEN_SETTINGS = _settings(skipACL="yes", extendedTypesEnabled="true")
 AUTHENTICATION = Request(op.AUTH, op.AUTH_OP, bytes(4) + buffer(b"digest") + buffer(b"alice:secret"), "auth")
 UNIMPLEMENTED, SESSION_EXPIRED, UNKNOWN_SESSION = -6, -112, -12
 ENDING_ERRORS = (-115, -124)

@@ -71,7 +71,8 @@ class Replay:
     * deleteContainer (20) from a client deletes any childless node without an ACL check: refused, so the recorded
       request is sent as the delete that it amounts to;
     * createSession (-10) from a client makes a second ConnectResponse: refused, so its connection is left out;
-    * a reconnect with a wrong password closes the rightful connection: it must live on.
+    * a reconnect with a wrong password closes the rightful connection: it must live on;
+    * the word stmk without its mask makes it close the connection: ours waits for the mask, so the client leaves.
     """
 
     def __init__(self, rows: list[dict[str, Any]], port: int, safe: bool = True) -> None:
@@ -137,6 +138,8 @@ class Replay:
             self._finish(link)
         elif link.spared:
             self._still_open(link)
+        elif self.safe and link.sent_raw == b"stmk":
+            self._finish(link)
         else:
             self._server_closed(link)
 

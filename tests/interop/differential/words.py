@@ -28,8 +28,12 @@ def _conf(text: str) -> list[str]:
 
 
 def _names(text: str) -> list[str]:
-    """The names of metrics, in order; the server's own JVM and disk have some that mean nothing elsewhere."""
-    return [re.split(r"[\t=]", line)[0] for line in text.splitlines()]
+    """The names of metrics, sorted: Java prints them as a hash map has them.
+
+    Without the sizes of reads and writes for each top level node, whose names depend on what clients did.
+    """
+    names = (re.split(r"[\t=]", line)[0] for line in text.splitlines())
+    return sorted(name for name in names if not name.endswith(("_read_per_namespace", "_write_per_namespace")))
 
 
 def _connections(text: str) -> list[str]:
