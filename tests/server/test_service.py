@@ -374,6 +374,23 @@ class FailureTests(ServiceTestCase):
         self.assertTrue(self.client().exists(b"/a"))
         self.stop(service)
 
+    def test_mistake(self) -> None:
+        """A transaction that cannot be applied, which is a mistake of ours, stops the server too."""
+        service = self.started()
+        failing = service.when_failed()
+        client = self.client()
+        run = service._run
+        assert run is not None
+        self.patch(run.core, "_apply", lambda *_: 1 // 0)
+        self.assertIsNone(client.create(b"/a"))
+        self.assertTrue(client.closed)
+        self.failureResultOf(failing, ZeroDivisionError)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 2)
+        self.stop(service)
+        self.start(service)
+        self.assertTrue(self.client().exists(b"/a"))
+        self.stop(service)
+
     def test_directory(self) -> None:
         """A directory that cannot be written is found before anything else happens."""
         self.disk.read_only = True

@@ -297,7 +297,15 @@ class ZooKeeperServer:
             return
         self._gathered = []
         self._committing = True
-        self.storage.commit(lambda error: self._persisted(batch, error))
+        self.storage.commit(lambda error: self._landed(batch, error))
+
+    def _landed(self, batch: list[tuple[Proposal | None, Request | None]], error: Exception | None) -> None:
+        """Go on behind a flush, or stop: a batch of which only a part was applied must not be built upon."""
+        try:
+            self._persisted(batch, error)
+        except Exception as mistake:  # noqa: BLE001 (whatever it was, the server ends with it)
+            log.failure("A batch cannot be applied")
+            self.fail(mistake)
 
     def _persisted(self, batch: list[tuple[Proposal | None, Request | None]], error: Exception | None) -> None:
         """Apply a batch that is durable, answer it, and go on with what has gathered meanwhile."""
