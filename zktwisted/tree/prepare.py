@@ -458,7 +458,9 @@ class Prepare:
         session_id = self._session_id
         paths: dict[bytes, None] = {}
         for path in self.tree.ephemerals.get(session_id, ()):
-            if self._find(path) is not None:
+            # A pending transaction may have deleted it, and another session may have made its own there.
+            node = self._find(path)
+            if node is not None and node.owner == session_id:
                 paths[path] = None
         for path, record in self._pending.items():
             if record.exists and record.owner == session_id:
