@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from struct import Struct
 from typing import TYPE_CHECKING, Protocol
 
@@ -128,6 +129,7 @@ class ZooKeeperServer:
         self._in_flight = 0
         self._scheduled = False
         self._committing = False
+        self._in_commit = False
         self._failed = False
         self._drained: list[Deferred[None]] = []
         # Connections that wait for the createSession of their session.
@@ -292,12 +294,17 @@ class ZooKeeperServer:
 
     def _commit(self) -> None:
         self._scheduled = False
-        batch = self._gathered
-        if not batch or self._failed:
-            return
-        self._gathered = []
-        self._committing = True
-        self.storage.commit(lambda error: self._landed(batch, error))
+        if self._in_commit:
+            return  # the loop below, further down the stack, goes on
+        self._in_commit = True
+        try:
+            # A loop, since a store may answer at once, and an answer may let in requests that were held back.
+            while self._gathered and not self._committing and not self._failed:
+                batch, self._gathered = self._gathered, []
+                self._committing = True
+                self.storage.commit(partial(self._landed, batch))
+        finally:
+            self._in_commit = False
 
     def _landed(self, batch: list[tuple[Proposal | None, Request | None]], error: Exception | None) -> None:
         """Go on behind a flush, or stop: a batch of which only a part was applied must not be built upon."""
