@@ -21,6 +21,7 @@ Outcome = tuple[int, bytes | None, Stat | None]
 
 CREATED, DELETED, CHANGED = 1, 2, 3
 TTL_MAX = 0xFFFFFFFFFF
+LIMITS, STATS = b"/zookeeper_limits", b"/zookeeper_stats"
 RESERVED = (b"/", b"/zookeeper", b"/zookeeper/quota", b"/zookeeper/config")
 
 
@@ -70,6 +71,17 @@ def parent_of(path: bytes) -> bytes:
     return key_of(path.rpartition(b"/")[0])
 
 
+def quota_of(path: bytes) -> tuple[bytes, bytes]:
+    """Return the path whose quota a node is part of, and the part's name with its slash; empty ones for others."""
+    under = path.removeprefix(b"/zookeeper/quota/")
+    limited, slash, name = under.rpartition(b"/")
+    return (b"/" + limited, slash + name) if under != path and limited else (b"", b"")
+
+
+def is_at_or_below(path: bytes, top: bytes) -> bool:
+    return path == top or path.startswith(top + b"/")
+
+
 def in_multi(op: int, request: Any) -> tuple[int, Any]:
     """Return the operation that a multi takes one for: there a create's flag says what it makes."""
     creates = (ops.CREATE, ops.CREATE2, ops.CREATE_CONTAINER)
@@ -92,6 +104,9 @@ class Model:
             b"/zookeeper/quota": node(OPEN_ACL),
             b"/zookeeper/config": node([ACL(1, Id("world", "anyone"))], aversion=-1),
         }
+        #: Paths with a quota, and what the stats node of each path counts.
+        self.quotas: set[bytes] = set()
+        self.tracks: dict[bytes, tuple[int, int]] = {}
         self.events: list[tuple[int, bytes]] = []
         self.zxid = self.time = self.session = 0
         self.identities: tuple[Id, ...] = ()
@@ -107,7 +122,7 @@ class Model:
 
     def multi(self, requests: Sequence[tuple[int, Any]]) -> int | list[tuple[int, Outcome]]:
         """Do all or nothing: the outcome of each with the type of its result, or one code."""
-        before, events = deepcopy(self.nodes), list(self.events)
+        before = deepcopy((self.nodes, self.quotas, self.tracks, self.events))
         try:
             operations = [in_multi(op, request) for op, request in requests]
         except Unreadable:
@@ -117,7 +132,7 @@ class Model:
             try:
                 results.append((op, self._operation(op, request)))
             except Refused as e:
-                self.nodes, self.events = before, events
+                self.nodes, self.quotas, self.tracks, self.events = before
                 if e.args[0] == Code.MARSHALLINGERROR:
                     return Code.MARSHALLINGERROR
                 codes = [0] * position + [e.args[0]] + [Code.RUNTIMEINCONSISTENCY] * (len(operations) - position - 1)
@@ -207,6 +222,8 @@ class Model:
         above["cversion"] += 1
         above["pzxid"] = self.zxid
         self.events.append((CREATED, path))
+        self._quota_created(path)
+        self._count(path, 1, len(request.data or b""))
         return 0, path, self.stat(path)
 
     def _delete(self, request: Any) -> Outcome:
@@ -234,8 +251,12 @@ class Model:
         above = self.nodes[path.rpartition(b"/")[0]]
         above["cversion"] += 1
         above["pzxid"] = self.zxid
-        del self.nodes[path]
+        gone = self.nodes.pop(path)
         self.events.append((DELETED, path))
+        limited, name = quota_of(path)
+        if name == LIMITS:
+            self.quotas.discard(limited)
+        self._count(path, -1, -len(gone["data"] or b""))
 
     def _existing(self, path: bytes | None, perm: int) -> tuple[bytes, Node]:
         assert path is not None
@@ -247,6 +268,7 @@ class Model:
         expect(request.path is not None and is_valid(request.path), Code.BADARGUMENTS)
         path, found = self._existing(request.path, 2)
         expect(request.version in (-1, found["version"]), Code.BADVERSION)
+        self._count(path, 0, len(request.data or b"") - len(found["data"] or b""))
         found.update(data=request.data, version=found["version"] + 1, mzxid=self.zxid, mtime=self.time)
         self.events.append((CHANGED, path))
         return 0, None, self.stat(path)
@@ -264,6 +286,28 @@ class Model:
         _, found = self._existing(request.path, 1)
         expect(request.version in (-1, found["version"]), Code.BADVERSION)
         return 0, None, None
+
+    # Quotas
+
+    def _quota_created(self, path: bytes) -> None:
+        limited, name = quota_of(path)
+        if name == LIMITS:
+            self.quotas.add(limited)
+        elif name == STATS:
+            counted = [each for where, each in self.nodes.items() if is_at_or_below(where, limited)]
+            counted = counted if limited in self.nodes else []
+            self._track(limited, len(counted), sum(len(each["data"] or b"") for each in counted))
+
+    def _count(self, path: bytes, count: int, size: int) -> None:
+        """Only the deepest quota above a node counts it."""
+        limited = max((each for each in self.quotas if is_at_or_below(path, each)), key=len, default=None)
+        if limited is not None and b"/zookeeper/quota" + limited + STATS in self.nodes:
+            counted = self.tracks[limited]
+            self._track(limited, counted[0] + count, counted[1] + size)
+
+    def _track(self, limited: bytes, count: int, size: int) -> None:
+        self.tracks[limited] = count, size
+        self.nodes[b"/zookeeper/quota" + limited + STATS]["data"] = b"count=%d,bytes=%d" % (count, size)
 
     # Who may
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.tree.model import Model, Node, Outcome
+from tests.tree.model import LIMITS, STATS, Model, Node, Outcome
 from zktwisted.tree import image
 from zktwisted.tree.datatree import Applied, Change, DataTree
 from zktwisted.tree.prepare import Prepare, Proposal
@@ -142,7 +142,8 @@ class Machine(RuleBasedStateMachine):
         """Return the path that is meant, as things will be when all that is pending has been applied."""
         if not isinstance(path, Near):
             return path
-        nodes = list(self.model.nodes)
+        # What a client writes into the counters of a quota is another test's.
+        nodes = [each for each in self.model.nodes if not each.endswith(STATS)]
         near = nodes[-1 - path.back % len(nodes)]
         return near + b"/" + path.name if path.name else near or b"/"
 
@@ -185,11 +186,30 @@ class Machine(RuleBasedStateMachine):
     @rule(
         session=st.sampled_from([0, 0, 1]), writes=st.lists(in_multis, max_size=5) | st.lists(good_multis, max_size=5)
     )
+    def any_multi(self, session: int, writes: list[tuple[int, Any]]) -> None:
+        self.multi(session, writes)
+
     def multi(self, session: int, writes: list[tuple[int, Any]]) -> None:
         requests = [(op, request._replace(path=self.there(request.path))) for op, request in writes]
         proposal = self.ask(ops.MULTI, sorted(self.sessions)[session], proto.encode_multi(requests))
         expected = self.model.multi(requests)
         self.enqueue(proposal, (expected, None, None) if isinstance(expected, int) else expected)
+
+    @rule(path=old_paths | usual_paths)
+    def limit(self, path: Near | bytes) -> None:
+        """Someone gives a quota to a path, which may have no node yet."""
+        limited = self.there(path)
+        assert limited is not None
+        if limited == b"/" or limited.startswith(b"/zookeeper"):
+            return
+        above = b"/zookeeper/quota"
+        wanted = []
+        for name in limited.split(b"/")[1:]:
+            above += b"/" + name
+            wanted.append(above)
+        wanted += [above + LIMITS, above + STATS]
+        missing = [each for each in wanted if each not in self.model.nodes]
+        self.multi(0, [(ops.CREATE, proto.CreateRequest(each, b"count=5", ACLS[0], 0)) for each in missing])
 
     @rule(path=old_paths | usual_paths)
     def reap(self, path: Near | bytes) -> None:
@@ -266,6 +286,12 @@ class Machine(RuleBasedStateMachine):
             restored = DataTree()
             image.load(restored, b"".join([*done, *chunks]), 0)
             replay(restored, self.log[begun:])
+            # Counters are counted afresh where a tree is loaded, quotas within quotas included.
+            for path, node in restored.nodes.items():
+                if path.endswith(STATS):
+                    restored.data_size -= len(node.data or b"")
+                    node.data = self.model.nodes[path]["data"]
+                    restored.data_size += len(node.data or b"")
             compare(restored, self.model)
 
 
@@ -309,6 +335,7 @@ def compare(tree: DataTree, model: Model) -> None:
         uses[node.acl.index] = uses.get(node.acl.index, 0) + 1
     assert tree.digest % 2**64 == sum(node.compute_digest(path) for path, node in tree.nodes.items())
     assert tree.data_size == sum(len(path) + len(node["data"] or b"") for path, node in model.nodes.items())
+    assert set(tree.quotas.paths) == model.quotas
     assert set(tree.containers) == model.of_kind("container")
     assert set(tree.ttls) == model.of_kind("ttl")
     assert {path for owned in tree.ephemerals.values() for path in owned} == model.of_kind("ephemeral")
