@@ -125,9 +125,9 @@ class World(Chain):
 
 
 FUSED = (ops.EXISTS, ops.GET_DATA, ops.GET_CHILDREN, ops.GET_CHILDREN2)
+ODD_PATHS = (b"", b"/a/" + b"y" * 300, "/a/\u00e4".encode(), b"/\0", b"/\xff")
 PATHS = st.sampled_from(
-    b"/ /a /a/x /e /c /admin /hidden /hidden/x /nope /a/ a /zookeeper/config".split()
-    + [b"", b"/a/" + b"y" * 300, "/a/\u00e4".encode(), b"/\0", b"/\xff"]
+    (*b"/ /a /a/x /e /c /admin /hidden /hidden/x /nope /a/ a /zookeeper/config".split(), *ODD_PATHS)
 )
 BODIES = st.one_of(
     st.builds(
