@@ -6,6 +6,7 @@ Knows the contracts that the real things keep.  Refuses to know the real reactor
 
 from __future__ import annotations
 
+from zktwisted.testing.client import MemoryClient, MemoryEndpoint, Reply
 from zktwisted.testing.disk import MemoryDisk
 
-__all__ = ["MemoryDisk"]
+__all__ = ["MemoryClient", "MemoryDisk", "MemoryEndpoint", "Reply"]
