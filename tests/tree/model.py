@@ -85,9 +85,9 @@ def is_at_or_below(path: bytes, top: bytes) -> bool:
 def in_multi(op: int, request: Any) -> tuple[int, Any]:
     """Return the operation that a multi takes one for: there a create's flag says what it makes."""
     creates = (ops.CREATE, ops.CREATE2, ops.CREATE_CONTAINER)
-    if request.path is None or (op in creates and (request.flags > 4 or request.acl is None)):
+    if request.path is None or (op in creates and (not 0 <= request.flags <= 4 or request.acl is None)):
         raise Unreadable
-    if op == ops.CREATE_TTL and request.flags <= 4:
+    if op == ops.CREATE_TTL and 0 <= request.flags <= 4:
         return ops.CREATE_CONTAINER if request.flags == 4 else ops.CREATE, request._replace(ttl=-1)
     if op in creates and request.flags == 4:
         return ops.CREATE_CONTAINER, request

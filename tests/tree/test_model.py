@@ -13,12 +13,13 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any, NamedTuple
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.tree.model import LIMITS, STATS, Model, Node, Outcome
+from zktwisted.errors import Code, ProtocolError
 from zktwisted.tree import image
 from zktwisted.tree.datatree import Applied, Change, DataTree
 from zktwisted.tree.prepare import Prepare, Proposal
@@ -47,6 +48,17 @@ ACLS: list[list[ACL] | None] = [
     [ACL(31, Id("what", "x"))],
     [],
     None,
+]
+#: Operations of clients that are prepared.
+WRITES = [
+    ops.CREATE,
+    ops.CREATE2,
+    ops.CREATE_CONTAINER,
+    ops.CREATE_TTL,
+    ops.DELETE,
+    ops.SET_DATA,
+    ops.SET_ACL,
+    ops.MULTI,
 ]
 ODD_PATHS = [
     b"/",
@@ -78,7 +90,7 @@ new_paths = st.one_of(*[st.builds(Near, st.integers(0, 12), names)] * 4, rare_pa
 acls = st.one_of(st.just(ACLS[0]), st.just(ACLS[0]), st.sampled_from(ACLS))
 datas = st.sampled_from([None, b"", b"x", b"hello", b"y" * 300])
 versions = st.one_of(st.just(-1), st.just(-1), st.integers(-2, 3))
-flags = st.one_of(st.sampled_from([0, 0, 0, 1, 2, 3]), st.integers(0, 6))
+flags = st.one_of(st.sampled_from([0, 0, 0, 1, 2, 3]), st.integers(-1, 7))
 ttls = st.one_of(st.just(1000), st.sampled_from([-1, 0, 1, 2**40 - 1, 2**40]))
 
 creates = st.tuples(
@@ -112,6 +124,7 @@ good_multis = st.one_of(
     st.tuples(st.just(ops.SET_DATA), st.builds(proto.SetDataRequest, old_paths, datas, st.just(-1))),
     st.tuples(st.just(ops.CHECK), st.builds(proto.CheckVersionRequest, old_paths, st.just(-1))),
 )
+any_writes = st.one_of(creates, creates, creates, ttl_creates, deletes, set_datas, set_acls)
 in_multis = st.one_of(creates, creates, ttl_creates, deletes, set_datas, checks)
 
 
@@ -161,7 +174,9 @@ class Machine(RuleBasedStateMachine):
         header, body, digest = txns.decode_entry(proposal.entry)
         assert header == proposal.header
         assert header.zxid == self.model.zxid
-        if proposal.body is not None:
+        if proposal.operations is not None:
+            assert txns.multi_operations(body) == [(op, listed(txn)) for op, txn in proposal.operations]
+        elif proposal.body is not None:
             assert jute.encode(body) == jute.encode(proposal.body)
         assert (digest is None) == (header.type == ops.ERROR)
         self.log.append(proposal.entry)
@@ -169,7 +184,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(
         session=st.sampled_from([0, 0, 1]),
-        write=st.one_of(creates, creates, creates, ttl_creates, deletes, set_datas, set_acls),
+        write=any_writes,
     )
     def any_write(self, session: int, write: tuple[int, Any]) -> None:
         self.write(session, write)
@@ -295,6 +310,11 @@ class Machine(RuleBasedStateMachine):
             compare(restored, self.model)
 
 
+def listed(txn: Any) -> Any:
+    """Return a record as it is read: its ACL is a list then."""
+    return txn._replace(acl=list(txn.acl)) if "acl" in txn._fields else txn
+
+
 def signed(digest: int) -> int:
     return (digest + 2**63) % 2**64 - 2**63
 
@@ -353,3 +373,45 @@ class ModelTests(SynchronousTestCase):
             Machine,
             settings=settings(max_examples=60, stateful_step_count=40, deadline=None, derandomize=True, database=None),
         )
+
+
+class AnyBytesTests(SynchronousTestCase):
+    """What cannot be decoded becomes an error transaction, and what can be is not taken for such."""
+
+    def check(self, op: int, body: bytes) -> None:
+        try:
+            if op == ops.MULTI:
+                requests = proto.decode_multi(body, 0, proto.MULTI_OPS)
+                readable = not isinstance(Model().multi(requests), int)
+            else:
+                jute.decode(proto.REQUESTS[op], body)
+                readable = True
+        except ProtocolError:
+            readable = False
+        for data in (body, memoryview(body)):
+            proposal = Prepare(DataTree(), Schemes(), extended_types=True).prepare(op, 1, 1, data, (), 1)
+            if op == ops.MULTI:
+                self.assertEqual(proposal.header.type, ops.MULTI if readable else ops.ERROR)
+            elif not readable:
+                self.assertEqual((proposal.header.type, proposal.body.err), (ops.ERROR, Code.MARSHALLINGERROR))
+
+    @settings(max_examples=300, deadline=None, derandomize=True, database=None)
+    @given(st.sampled_from(WRITES), st.binary(max_size=60))
+    def test_noise(self, op: int, body: bytes) -> None:
+        """Of any bytes."""
+        self.check(op, body)
+
+    @settings(max_examples=300, deadline=None, derandomize=True, database=None)
+    @given(any_writes, st.data())
+    def test_damage(self, write: tuple[int, Any], data: st.DataObject) -> None:
+        """Of a request that is cut short or has a byte changed, alone and in a multi."""
+        op, request = write
+        if isinstance(request.path, Near):
+            request = request._replace(path=b"/zookeeper/" + (request.path.name or b"x"))
+        inside = op not in (ops.SET_ACL,) and data.draw(st.booleans())
+        body = proto.encode_multi([(op, request)]) if inside else jute.encode(request)
+        op = ops.MULTI if inside else op
+        self.check(op, body)
+        position = data.draw(st.integers(0, len(body) - 1))
+        self.check(op, body[:position])
+        self.check(op, body[:position] + bytes([data.draw(st.integers(0, 255))]) + body[position + 1 :])
