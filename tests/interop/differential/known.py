@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+# What Java's strings do not take from the wire and put back: malformed bytes, and what is outside of the BMP.
+NO_BMP = re.compile("[\ufffd\U00010000-\U0010ffff]+")
 Known = Callable[[Any, Any, Any, Any], tuple[Any, Any]]
 
 
@@ -29,10 +31,10 @@ def _old_events(_lockstep: Any, _step: Any, theirs: Any, ours: Any) -> tuple[Any
 
 
 def with_paths_of_java(answer: Any) -> Any:
-    """Return an answer in which what is no UTF-8 in a path is one U+FFFD, as Java sends it back."""
+    """Return an answer in which what Java cannot send back in a path is one U+FFFD."""
     if isinstance(answer, dict):
         return {
-            key: re.sub("\ufffd+", "\ufffd", value.decode("utf-8", "replace")).encode()
+            key: NO_BMP.sub("\ufffd", value.decode("utf-8", "replace")).encode()
             if key == "path" and isinstance(value, bytes)
             else with_paths_of_java(value)
             for key, value in answer.items()
