@@ -23,6 +23,7 @@ from twisted.logger import Logger
 
 from zktwisted.errors import Code, ProtocolError
 from zktwisted.store.database import SnapshotDigest, Storage, Trailer
+from zktwisted.store.disk import FileBytes
 from zktwisted.tree import image
 from zktwisted.tree.acl import AclList, check
 from zktwisted.tree.datatree import Applied, Change, DataTree
@@ -157,6 +158,9 @@ class ZooKeeperServer:
         self.reads.zxid = zxid
         self.prepare.start(zxid)
         self.sessions.load(self.timeouts, self.now() * 1000)
+        # The clock from which ids are made may have been set back since these were given.
+        given = max((each for each in self.timeouts if each >> 56 == _STANDALONE_ID), default=0)
+        self.ids.next = max(self.ids.next, given + 1)
         return removed
 
     def open(self) -> None:
@@ -354,10 +358,9 @@ class ZooKeeperServer:
             return
         self._failed = True
         self.serving = False
-        log.critical("The server stops: {error}", error=str(error))
         self._gathered = []
         for connection in list(self.connections):
-            connection.close("the disk has failed")
+            connection.close()
         drained, self._drained = self._drained, []
         for waiting in drained:
             waiting.callback(None)
@@ -526,7 +529,7 @@ class RestoreTarget:
         self._server.tree.reset()
         self._server.timeouts.clear()
 
-    def load_image(self, data: bytes, offset: int) -> int:
+    def load_image(self, data: FileBytes, offset: int) -> int:
         """Replace tree and sessions by an image."""
         sessions, end = image.load(self._server.tree, data, offset)
         self._server.timeouts.clear()
