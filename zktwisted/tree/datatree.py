@@ -340,7 +340,8 @@ class DataTree:
         paths: list[bytes | None] = list(txn.paths) if txn is not None and txn.paths is not None else []
         left = self.ephemerals.pop(header.client_id, None)
         if left:
-            paths += [path for path in left if path not in paths]
+            named = set(paths)
+            paths += [path for path in left if path not in named]
         for path in paths:
             try:
                 self._delete(path or b"", header.zxid, changes)
