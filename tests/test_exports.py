@@ -29,7 +29,9 @@ class ExportsTests(SynchronousTestCase):
 
     def test_errors(self) -> None:
         """The errors: one family of answers, and one class for each kind of fault."""
-        self.assertEqual(["Code", "ConfigError", "KeeperError", "ProtocolError", "StoreError"], errors.__all__)
+        self.assertEqual(
+            ["Code", "ConfigError", "DataDirectoryError", "KeeperError", "ProtocolError", "StoreError"], errors.__all__
+        )
 
     def test_testing(self) -> None:
         """What other people's tests may use."""

@@ -25,7 +25,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from zktwisted import tap
 from zktwisted.config import Note, ServerConfig
-from zktwisted.errors import ConfigError, StoreError
+from zktwisted.errors import ConfigError, DataDirectoryError, StoreError
 from zktwisted.server.snapshots import SnapshotError
 from zktwisted.tap import DEFAULT_DATA_DIR, Options, ServerProcess
 
@@ -289,7 +289,7 @@ class ServerProcessTests(TapTestCase):
             ),
             (CannotListenError("", 2181, in_use), 1, "Cannot listen on 2181: Address already in use"),
             (ConfigError("no", key="dataDir"), 2, "dataDir: no"),
-            (StoreError("/d: log directory has snapshot files"), 3, "/d: log directory has snapshot files"),
+            (DataDirectoryError("/d: log directory has snapshot files"), 3, "/d: log directory has snapshot files"),
             (PermissionError(errno.EACCES, "Permission denied", "/d"), 3, "/d: Permission denied"),
         ):
             self.setUp()
@@ -314,7 +314,7 @@ class ServerProcessTests(TapTestCase):
 
     def test_failure_later(self) -> None:
         """A server that has to give up after it has served ends the process in the same way."""
-        for error, status in ((StoreError, 3), (SnapshotError, 10)):
+        for error, status in ((StoreError, 1), (DataDirectoryError, 3), (SnapshotError, 10)):
             self.setUp()
             self.reactor.run()
             _, server = self.started()

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["Code", "ConfigError", "KeeperError", "ProtocolError", "StoreError"]
+__all__ = ["Code", "ConfigError", "DataDirectoryError", "KeeperError", "ProtocolError", "StoreError"]
 
 
 class Code(IntEnum):
@@ -77,6 +77,10 @@ class ProtocolError(Exception):
 
 class StoreError(Exception):
     """The files are damaged, contradictory or out of reach: the server must not serve from them."""
+
+
+class DataDirectoryError(StoreError):
+    """A data directory is missing, read-only, or holds the files of the other one: exit code 3."""
 
 
 class ConfigError(Exception):

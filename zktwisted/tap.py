@@ -18,7 +18,7 @@ from twisted.application.service import Service
 from twisted.logger import Logger
 from twisted.python import usage
 
-from zktwisted.errors import ConfigError, StoreError
+from zktwisted.errors import ConfigError, DataDirectoryError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -311,7 +311,8 @@ def _diagnosis(failure: Failure) -> tuple[int, str | None]:
     if isinstance(error, SnapshotError):
         return EXIT_SNAPSHOT, str(error)
     if isinstance(error, StoreError):
-        return EXIT_DATA, str(error)
+        # 3 means that the directories are out of reach; damaged data, and a log that cannot be written, end with 1.
+        return EXIT_DATA if isinstance(error, DataDirectoryError) else EXIT_UNEXPECTED, str(error)
     if isinstance(error, OSError):
         place = f"{error.filename}: " if error.filename is not None else ""
         return EXIT_DATA, f"{place}{error.strerror or error}"

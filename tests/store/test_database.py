@@ -7,8 +7,8 @@ from random import Random
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.store.toy import Committed, Toy, begun, database, entry, restored, write, write_snapshot
-from zktwisted.errors import StoreError
-from zktwisted.store.database import DataDirectoryError, NullDatabase, check_directories
+from zktwisted.errors import DataDirectoryError, StoreError
+from zktwisted.store.database import NullDatabase, check_directories
 from zktwisted.testing.disk import MemoryDisk
 
 

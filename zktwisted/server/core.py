@@ -16,17 +16,19 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from struct import Struct
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
 from zktwisted.errors import Code, ProtocolError
+from zktwisted.server.namespaces import count_read, count_writes
+from zktwisted.server.replies import encode_write_reply
+from zktwisted.server.restore import RestoreTarget
 from zktwisted.store.database import SnapshotDigest, Storage, Trailer
-from zktwisted.store.disk import FileBytes
 from zktwisted.tree import image
 from zktwisted.tree.acl import AclList, check
-from zktwisted.tree.datatree import Applied, Change, DataTree
+from zktwisted.tree.datatree import Change, DataTree
 from zktwisted.tree.paths import parent_of
 from zktwisted.tree.prepare import Prepare, Proposal
 from zktwisted.tree.reads import Reads, encode_reply
@@ -34,7 +36,7 @@ from zktwisted.tree.schemes import Schemes
 from zktwisted.tree.sessions import SessionIds, SessionTracker, check_password, password_of
 from zktwisted.tree.watches import Watches, encode_event
 from zktwisted.tree.znode import ttl_of
-from zktwisted.wire import jute, ops, proto, txns
+from zktwisted.wire import jute, ops, proto
 from zktwisted.wire.ops import show_zxid
 
 if TYPE_CHECKING:
@@ -104,7 +106,9 @@ class ZooKeeperServer:
         self.fatal = fatal
         self.tree = DataTree()
         self.watches = Watches()
-        self.reads = Reads(self.tree, self.watches, schemes, skip_acl=config.skip_acl)
+        self.reads = Reads(
+            self.tree, self.watches, schemes, skip_acl=config.skip_acl, count=partial(count_read, metrics)
+        )
         self.table = self.reads.table
         self.prepare = Prepare(
             self.tree,
@@ -380,6 +384,8 @@ class ZooKeeperServer:
         applied = self.tree.apply(header, proposal.body, changes, proposal.operations, proposal.digests)
         self.prepare.applied(proposal)
         self.reads.zxid = zxid
+        if not applied.err:
+            count_writes(self.metrics, proposal)
         if not zxid % _DIGEST_EVERY and self.config.digest_enabled:
             self.digests.append((zxid, self.tree.digest, 2))
         if changes:
@@ -479,7 +485,7 @@ class ZooKeeperServer:
         frame = encode_event(kind, path, zxid)
         everybody = acl is None or acl.world & ops.READ or self.config.skip_acl
         count = 0
-        connection: ClientProtocol
+        connection: Any  # a watcher of ours is a ClientProtocol
         for connection in watchers:
             count += 1
             if everybody or check(acl, ops.READ, connection.identities.current, self.schemes):
@@ -510,86 +516,3 @@ class ZooKeeperServer:
     def restore_target(self) -> RestoreTarget:
         """Return what the store restores into."""
         return RestoreTarget(self)
-
-
-class RestoreTarget:
-    """
-    The server's tree and sessions while the store replays them.
-
-    Compares digests as it goes (spec: storage 6); a mismatch is counted and logged once, and never stops anything.
-    """
-
-    def __init__(self, server: ZooKeeperServer) -> None:
-        self._server = server
-        self._fuzzy_until = 0
-        self._told = False
-
-    def reset(self) -> None:
-        """Become the tree of a new database."""
-        self._server.tree.reset()
-        self._server.timeouts.clear()
-
-    def load_image(self, data: FileBytes, offset: int) -> int:
-        """Replace tree and sessions by an image."""
-        sessions, end = image.load(self._server.tree, data, offset)
-        self._server.timeouts.clear()
-        self._server.timeouts.update(sessions)
-        return end
-
-    def loaded(self, zxid: int, digest: SnapshotDigest | None) -> None:
-        """Note how far the snapshot is fuzzy: only from there on do digests have to agree."""
-        self._fuzzy_until = digest.zxid if digest is not None and digest.zxid > zxid else zxid
-
-    def apply_entry(self, entry: bytes) -> None:
-        """Replay one transaction."""
-        server = self._server
-        header, body, digest = txns.decode_entry(entry)
-        if header.type == ops.CREATE_SESSION:
-            server.timeouts[header.client_id] = body.timeout
-        elif header.type == ops.CLOSE_SESSION:
-            server.timeouts.pop(header.client_id, None)
-        server.tree.apply(header, body)
-        if digest is None or header.zxid < self._fuzzy_until or not server.config.digest_enabled:
-            return
-        if digest.version == 2 and digest.tree_digest != server.tree.digest:
-            server.metrics.digest_mismatches_count += 1
-            if not self._told:
-                self._told = True
-                log.error(
-                    "The tree's digest is {ours} where the log says {theirs}, first at zxid {zxid}",
-                    ours=server.tree.digest,
-                    theirs=digest.tree_digest,
-                    zxid=show_zxid(header.zxid),
-                )
-
-
-def encode_write_reply(op: int, xid: int, zxid: int, applied: Applied) -> bytes:
-    """Return the reply frame of a write, its length field included (spec: client-protocol 5, 6.2)."""
-    if applied.err:
-        return encode_reply(xid, zxid, applied.err)
-    if op == ops.SET_DATA or op == ops.SET_ACL:
-        return encode_reply(xid, zxid, 0, applied.stat)
-    if op == ops.CREATE:
-        return encode_reply(xid, zxid, 0, jute.pack_buffer(applied.path))
-    if op in (ops.CREATE2, ops.CREATE_CONTAINER, ops.CREATE_TTL):
-        return encode_reply(xid, zxid, 0, jute.pack_buffer(applied.path) + applied.stat)
-    if op == ops.MULTI:
-        return encode_reply(xid, zxid, 0, b"".join(map(_encode_result, applied.results)) + proto.END_OF_MULTI)
-    return encode_reply(xid, zxid, 0)
-
-
-_pack_result = Struct(">i?i").pack
-
-
-def _encode_result(result: tuple[int, Applied]) -> bytes:
-    op, applied = result
-    err = applied.err
-    if op == ops.ERROR or err:
-        return _pack_result(ops.ERROR, False, err) + _pack_int(err)
-    if op == ops.SET_DATA:
-        return _pack_result(op, False, 0) + applied.stat
-    if op == ops.CREATE:
-        return _pack_result(op, False, 0) + jute.pack_buffer(applied.path)
-    if op in (ops.CREATE2, ops.CREATE_CONTAINER, ops.CREATE_TTL):
-        return _pack_result(ops.CREATE2, False, 0) + jute.pack_buffer(applied.path) + applied.stat
-    return _pack_result(op, False, 0)

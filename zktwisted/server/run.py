@@ -416,9 +416,14 @@ def _in_thread(reactor: Any, call: Callable[[], _T]) -> Deferred[_T]:
         try:
             result = call()
         except BaseException:  # noqa: BLE001 (it is not swallowed but carried over)
-            reactor.callFromThread(done.errback, _failure())
+            reactor.callFromThread(landed, done.errback, Failure())
         else:
-            reactor.callFromThread(done.callback, result)
+            reactor.callFromThread(landed, done.callback, result)
 
-    Thread(target=run, name="restore").start()
+    def landed(tell: Callable[[Any], None], outcome: object) -> None:
+        thread.join()
+        tell(outcome)
+
+    thread = Thread(target=run, name="restore")
+    thread.start()
     return done

@@ -16,14 +16,13 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
 
-from zktwisted.errors import ProtocolError, StoreError
+from zktwisted.errors import DataDirectoryError, ProtocolError, StoreError
 from zktwisted.store import snapshot, txnlog
 from zktwisted.store.disk import PARTIAL_PREFIX, Disk, Done, FileBytes
 from zktwisted.store.snapshot import SnapshotDigest, Trailer
 from zktwisted.store.txnlog import Note, TxnLog
 
 __all__ = [
-    "DataDirectoryError",
     "Database",
     "Note",
     "NullDatabase",
@@ -39,10 +38,6 @@ __all__ = [
 #: How many of the newest snapshots are tried (spec: storage 4).
 _SNAPSHOTS_TRIED = 100
 _INITIALIZE = "initialize"
-
-
-class DataDirectoryError(StoreError):
-    """A data directory is missing, read-only, or holds the files of the other one: exit code 3."""
 
 
 @dataclass(frozen=True)

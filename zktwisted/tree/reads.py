@@ -61,7 +61,20 @@ class Reads:
     @ivar zxid: what replies carry: the last transaction applied to the tree.
     """
 
-    def __init__(self, tree: DataTree, watches: Watches, schemes: Schemes, *, skip_acl: bool = False) -> None:
+    def __init__(
+        self,
+        tree: DataTree,
+        watches: Watches,
+        schemes: Schemes,
+        *,
+        skip_acl: bool = False,
+        count: Callable[[bytes, int], None] = lambda path, size: None,
+    ) -> None:
+        """
+        @param skip_acl: C{skipACL=yes}.
+        @param count: told the path and the bytes of each node read (spec: operations 3.4, read_per_namespace).
+        """
+        self.count = count
         self.tree = tree
         self.watches = watches
         self.schemes = schemes
@@ -131,6 +144,7 @@ class Reads:
         if buf[stop]:
             self.watches.add_data(path, watcher)
         data = node.data
+        self.count(path, len(data) if data else 0)
         if data is None:
             return _pack_header_int(88, xid, self.zxid, 0, -1) + (node.packed or node.stat())
         length = len(data)
@@ -160,6 +174,7 @@ class Reads:
             return _pack_header(16, xid, self.zxid, _NO_AUTH)
         if buf[stop]:
             self.watches.add_data(path, watcher)
+        self.count(path, 0)
         return _pack_header(84, xid, self.zxid, 0) + (node.packed or node.stat())
 
     def get_children(self, watcher: Any, identities: Sequence[Id], xid: int, buf: bytes, start: int, end: int) -> bytes:
@@ -193,6 +208,7 @@ class Reads:
         if buf[stop]:
             self.watches.add_child(path, watcher)
         body = _encode_names(node.children)
+        self.count(path, len(body) - 4 * (len(node.children) + 1) if node.children else 0)
         if with_stat:
             body += node.packed or node.stat()
         return _pack_header(16 + len(body), xid, self.zxid, 0) + body

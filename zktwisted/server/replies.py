@@ -1,0 +1,47 @@
+"""
+Replies of writes: what applying a transaction came to, as the client that asked for it gets to see it.
+
+Rules: spec: client-protocol 5, 6.2.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from zktwisted.tree.datatree import Applied
+from zktwisted.tree.reads import encode_reply
+from zktwisted.wire import jute, ops, proto
+
+__all__ = ["encode_write_reply"]
+
+_pack_int = Struct(">i").pack
+_pack_result = Struct(">i?i").pack
+
+
+def encode_write_reply(op: int, xid: int, zxid: int, applied: Applied) -> bytes:
+    """Return the reply frame of a write, its length field included (spec: client-protocol 5, 6.2)."""
+    if applied.err:
+        return encode_reply(xid, zxid, applied.err)
+    if op == ops.SET_DATA or op == ops.SET_ACL:
+        return encode_reply(xid, zxid, 0, applied.stat)
+    if op == ops.CREATE:
+        return encode_reply(xid, zxid, 0, jute.pack_buffer(applied.path))
+    if op in (ops.CREATE2, ops.CREATE_CONTAINER, ops.CREATE_TTL):
+        return encode_reply(xid, zxid, 0, jute.pack_buffer(applied.path) + applied.stat)
+    if op == ops.MULTI:
+        return encode_reply(xid, zxid, 0, b"".join(map(_encode_result, applied.results)) + proto.END_OF_MULTI)
+    return encode_reply(xid, zxid, 0)
+
+
+def _encode_result(result: tuple[int, Applied]) -> bytes:
+    op, applied = result
+    err = applied.err
+    if op == ops.ERROR or err:
+        return _pack_result(ops.ERROR, False, err) + _pack_int(err)
+    if op == ops.SET_DATA:
+        return _pack_result(op, False, 0) + applied.stat
+    if op == ops.CREATE:
+        return _pack_result(op, False, 0) + jute.pack_buffer(applied.path)
+    if op in (ops.CREATE2, ops.CREATE_CONTAINER, ops.CREATE_TTL):
+        return _pack_result(ops.CREATE2, False, 0) + jute.pack_buffer(applied.path) + applied.stat
+    return _pack_result(op, False, 0)

@@ -1,0 +1,75 @@
+"""
+What the store restores into: the tree and the sessions of a server that is starting.
+
+Knows images and log entries, and that their digests should agree.  Refuses to know files.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twisted.logger import Logger
+
+from zktwisted.store.database import SnapshotDigest
+from zktwisted.store.disk import FileBytes
+from zktwisted.tree import image
+from zktwisted.wire import ops, txns
+from zktwisted.wire.ops import show_zxid
+
+if TYPE_CHECKING:
+    from zktwisted.server.core import ZooKeeperServer
+
+__all__ = ["RestoreTarget"]
+
+log = Logger()
+
+
+class RestoreTarget:
+    """
+    The server's tree and sessions while the store replays them.
+
+    Compares digests as it goes (spec: storage 6); a mismatch is counted and logged once, and never stops anything.
+    """
+
+    def __init__(self, server: ZooKeeperServer) -> None:
+        self._server = server
+        self._fuzzy_until = 0
+        self._told = False
+
+    def reset(self) -> None:
+        """Become the tree of a new database."""
+        self._server.tree.reset()
+        self._server.timeouts.clear()
+
+    def load_image(self, data: FileBytes, offset: int) -> int:
+        """Replace tree and sessions by an image."""
+        sessions, end = image.load(self._server.tree, data, offset)
+        self._server.timeouts.clear()
+        self._server.timeouts.update(sessions)
+        return end
+
+    def loaded(self, zxid: int, digest: SnapshotDigest | None) -> None:
+        """Note how far the snapshot is fuzzy: only from there on do digests have to agree."""
+        self._fuzzy_until = digest.zxid if digest is not None and digest.zxid > zxid else zxid
+
+    def apply_entry(self, entry: bytes) -> None:
+        """Replay one transaction."""
+        server = self._server
+        header, body, digest = txns.decode_entry(entry)
+        if header.type == ops.CREATE_SESSION:
+            server.timeouts[header.client_id] = body.timeout
+        elif header.type == ops.CLOSE_SESSION:
+            server.timeouts.pop(header.client_id, None)
+        server.tree.apply(header, body)
+        if digest is None or header.zxid < self._fuzzy_until or not server.config.digest_enabled:
+            return
+        if digest.version == 2 and digest.tree_digest != server.tree.digest:
+            server.metrics.digest_mismatches_count += 1
+            if not self._told:
+                self._told = True
+                log.error(
+                    "The tree's digest is {ours} where the log says {theirs}, first at zxid {zxid}",
+                    ours=server.tree.digest,
+                    theirs=digest.tree_digest,
+                    zxid=show_zxid(header.zxid),
+                )
