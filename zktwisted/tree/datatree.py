@@ -276,7 +276,8 @@ class DataTree:
     def _delete(self, path: bytes, zxid: int, changes: list[Change] | None) -> None:
         parent_path, _, name = path.rpartition(b"/")
         parent = self.nodes.get(parent_path)
-        if parent is None:
+        if parent is None or not path:
+            # No transaction of ours names the root here; one that does, out of a damaged log, must not delete it.
             raise KeeperError(Code.NONODE)
         children = parent.children
         if children is not None and name in children:
