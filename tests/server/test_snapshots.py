@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from random import Random
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from zktwisted.errors import StoreError
 from zktwisted.server.metrics import ServerMetrics
 from zktwisted.server.snapshots import SnapshotError, Snapshots
 from zktwisted.store.database import Database, Options, Trailer
@@ -74,6 +76,27 @@ class SnapshotsTests(SynchronousTestCase):
         done = self.snapshots.begin(hurry=True)
         self.clock.pump([0] * 20)
         self.successResultOf(done)
+
+    def test_stop_while_waiting(self) -> None:
+        """One that is stopped while it waits for the disk minds nothing that the disk says afterwards."""
+        for answer in (None, Failure(StoreError("given up"))):
+            waiting: Deferred[None] = Deferred()
+
+            def steps(waiting: Deferred[None] = waiting, answer: Failure | None = answer) -> Iterator[object]:
+                try:
+                    yield waiting
+                finally:
+                    waiting.callback(answer)  # type: ignore[arg-type]
+
+            self.snapshots._storage.snapshot = lambda *_, steps=steps: steps()  # type: ignore[method-assign, misc]
+            done = self.snapshots.begin(hurry=True)
+            self.clock.advance(0)
+            self.assertNoResult(done)
+            self.snapshots.stop()
+            self.failureResultOf(done, CancelledError)
+            self.assertFalse(self.snapshots.running)
+            self.assertTrue(waiting.called)
+        self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_no_image(self) -> None:
         """A tree that cannot be written fails like a disk that cannot."""

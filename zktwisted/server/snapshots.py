@@ -85,9 +85,12 @@ class Snapshots:
         log.info("Snapshotting: 0x{zxid:x}", zxid=zxid)
         steps = self._storage.snapshot(zxid, chunks, trailer)
         cooperator = Cooperator(self._make_slice, lambda step: self._schedule(0 if hurry else _PAUSE, step))
-        task = self._task = cooperator.cooperate(steps)
+        going = True
+        task = self._task = cooperator.cooperate(_relayed(steps, lambda: going))
 
         def written(_: object) -> None:
+            nonlocal going
+            going = False
             self._task = None
             elapsed = round((self._monotonic() - begun) * 1000)
             self._metrics.snapshottime.add(elapsed)
@@ -95,6 +98,8 @@ class Snapshots:
             done.callback(None)
 
         def failed(failure: Failure) -> None:
+            nonlocal going
+            going = False
             self._task = None
             steps.close()
             if isinstance(failure.value, TaskStopped):
@@ -120,3 +125,23 @@ class Snapshots:
         monotonic = self._monotonic
         end = monotonic() + _SLICE
         return lambda: monotonic() >= end
+
+
+def _relayed(steps: Iterator[object], going: Callable[[], bool]) -> Iterator[object]:
+    """
+    Give the steps, each wait of theirs behind a Deferred that stays silent when the task has been stopped.
+
+    A stopped task that waits for the disk would be told of its end a second time when the disk gives up the file.
+    """
+    for step in steps:
+        if not isinstance(step, Deferred):
+            yield step
+            continue
+        relay: Deferred[object] = Deferred()
+
+        def landed(result: object, relay: Deferred[object] = relay) -> None:
+            if going():
+                relay.callback(result)
+
+        step.addBoth(landed)
+        yield relay
