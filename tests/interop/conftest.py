@@ -27,6 +27,7 @@ def make_server(tmp_path: Path) -> Iterator[MakeServer]:
     yield make
     for server in made:
         server.kill9()
+        assert not servers.failures(server), "the server met something that it did not foresee"
 
 
 @pytest.fixture(scope="module")
@@ -46,4 +47,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     )
     running.start()
     yield running
-    running.stop()
+    status = running.stop()
+    if servers.kind_under_test() == servers.OURS:
+        assert status == 0, running.output
+        assert not servers.failures(running), "the server met something that it did not foresee"

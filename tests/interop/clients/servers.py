@@ -84,3 +84,8 @@ def monitor(server: ServerProcess) -> dict[str, str]:
     text = four_letter_word(server.port, b"mntr").decode()
     lines = (line.split("\t", 1) for line in text.splitlines() if "\t" in line)
     return {name.removeprefix("zk_"): value for name, value in lines}
+
+
+def failures(server: ServerProcess) -> list[str]:
+    """Return the lines of our server's output that tell of exceptions which it did not foresee."""
+    return [line[:2000] for line in server.output.splitlines() if "log_failure" in line or "Traceback" in line]
