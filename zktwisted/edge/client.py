@@ -89,8 +89,8 @@ class ClientFactory(ServerFactory):
                 server.metrics.request_throttle_queue_time_ms.add(max(int((now - request.received) * 1000), 0))
                 request.admitted = True
                 request.late = late
-                if request.connection.gone:
-                    throttler.finished()  # nobody will say so later
+                if request.connection.transport is None:
+                    throttler.finished()  # the connection is lost already: nobody will say so later
                 if request.op in SUBMITTED_OPS and not late:
                     server.submit(request)
                 elif not request.connection.gone:

@@ -561,6 +561,8 @@ class ClientProtocol(Connection):
         """The oldest requests are answered: make room for others."""
         server = self._server
         pending = self._pending
+        # An unknown operation was answered without passing the throttle.
+        admitted = sum(request.admitted for request in pending[:count]) if self.factory.throttled else 0
         for request in pending[:count]:
             if request.cxid > 0:
                 self.outstanding_requests -= 1
@@ -573,7 +575,7 @@ class ClientProtocol(Connection):
             connection.proceed()
             connection.mark()
         if self.factory.throttled:
-            server.throttler.finished(count)
+            server.throttler.finished(admitted)
             self.factory.admit(server.now())
 
     def _evaluate(self, request: Request) -> bytes:
