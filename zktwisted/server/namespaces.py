@@ -6,7 +6,7 @@ The figures are ZooKeeper's C{read_per_namespace} and C{write_per_namespace}, in
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from zktwisted.tree.prepare import Proposal
 from zktwisted.wire import ops, txns
@@ -40,12 +40,20 @@ def count_read(metrics: ServerMetrics, path: bytes, size: int) -> None:
 
 def count_writes(metrics: ServerMetrics, proposal: Proposal) -> None:
     """Count the operations of a transaction that has been applied."""
-    operations = proposal.operations or ((proposal.header.type, proposal.body),)
-    if txns.is_failed(operations):
-        return
-    for op, txn in operations:
+    operations = proposal.operations
+    if operations is None:
+        op = proposal.header.type
         if op in _COUNTED:
-            namespace = _namespace(txn.path)
-            if namespace:
-                data = txn.data if op in _WITH_DATA else None
-                metrics.write_per_namespace.add(namespace, len(txn.path) + (len(data) if data else 0))
+            _count_write(metrics, op, proposal.body)
+    elif not txns.is_failed(operations):
+        for op, txn in operations:
+            if op in _COUNTED:
+                _count_write(metrics, op, txn)
+
+
+def _count_write(metrics: ServerMetrics, op: int, txn: Any) -> None:
+    path = txn.path
+    namespace = _namespace(path)
+    if namespace:
+        data = txn.data if op in _WITH_DATA else None
+        metrics.write_per_namespace.add(namespace, len(path) + (len(data) if data else 0))
