@@ -453,11 +453,17 @@ class Generator:
                 body = body[:6]
         elif self.chance(0.02):
             body += b"\0\1rest"
-        elif self.chance(0.03) and body and not whole and opcode != op.CREATE_TTL and op.CREATE_TTL not in body:
+        elif self.chance(0.03) and body and not whole and self._may_be_damaged(opcode, body):
             # Without what could become a createTTL of the kind that ends a 3.9.5 server.
             at = self.random.randrange(len(body))
             body = body[:at] + self.random.choice((b"\0", b"\1", b"\x7f", b"\xff", b"/")) + body[at + 1 :]
         return self._request(opcode, body)
+
+    def _may_be_damaged(self, opcode: int, body: bytes) -> bool:
+        if op.CREATE_TTL in (opcode, *body):
+            return False
+        # 3.8 does not refuse a multi as a whole for a flag that does not exist.
+        return opcode != op.MULTI or not self.profile.old_release
 
     def _request(self, opcode: int, body: bytes, xid: int | None = None) -> Request:
         if opcode in (op.SET_WATCHES, op.SET_WATCHES2):
