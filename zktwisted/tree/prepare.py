@@ -185,7 +185,7 @@ class Prepare:
         self._pending.clear()
 
     def prepare(
-        self, op: int, session_id: int, cxid: int, body: jute.Buf, identities: Sequence[Id], time: int
+        self, op: int, session_id: int, cxid: int, body: bytes, identities: Sequence[Id], time: int
     ) -> Proposal:
         """
         Turn a write into a transaction with the next zxid; a write that fails becomes an error transaction.
@@ -244,7 +244,7 @@ class Prepare:
         self._digests = {}
         self.digest = digest
 
-    def _multi(self, session_id: int, cxid: int, body: jute.Buf) -> Proposal:
+    def _multi(self, session_id: int, cxid: int, body: bytes) -> Proposal:
         digest = self.digest
         operations: list[tuple[int, Any]] = []
         try:
@@ -492,17 +492,21 @@ def _in_multi(op: int, request: Any) -> tuple[int, Any]:
     return ops.CREATE_CONTAINER if flags == 4 else op, request
 
 
-def _decode(op: int, buf: jute.Buf, offset: int) -> tuple[Any, int]:
+def _decode(op: int, buf: bytes, offset: int) -> tuple[Any, int]:
     """
     Decode a request; the most frequent ones by hand, which costs a third of the way through their records' codecs.
 
     @raise ProtocolError: it is none.
     """
     if op == ops.SET_DATA:
-        path, offset = jute.read_buffer(buf, offset)
-        data, offset = jute.read_buffer(buf, offset)
-        version, offset = jute.read_int(buf, offset)
-        return (path, data, version), offset
+        try:
+            after = offset + 4 + _unpack_int(buf, offset)[0]
+            end = after + 4 + _unpack_int(buf, after)[0]
+            if offset + 4 <= after and after + 4 <= end:
+                version = _unpack_int(buf, end)[0]
+                return (buf[offset + 4 : after], buf[after + 4 : end], version), end + 4
+        except struct_error:
+            pass  # a null buffer, or none at all: the codec knows
     if op in _CREATES:
         path, at = jute.read_buffer(buf, offset)
         data, at = jute.read_buffer(buf, at)
@@ -513,7 +517,7 @@ def _decode(op: int, buf: jute.Buf, offset: int) -> tuple[Any, int]:
     return jute.decode(proto.REQUESTS[op], buf, offset)
 
 
-def _decode_multi(buf: jute.Buf) -> list[tuple[int, Any]]:
+def _decode_multi(buf: bytes) -> list[tuple[int, Any]]:
     """Decode the operations of a multi, as L{proto.decode_multi} does, and say what each of them makes."""
     requests: list[tuple[int, Any]] = []
     offset = 0
@@ -543,7 +547,8 @@ def _encode(txn: Any) -> bytes:
     kind = type(txn)
     if kind is txns.SetDataTxn:
         path, data, version = txn
-        return b"".join((_pack_int(len(path)), path, jute.pack_buffer(data), _pack_int(version)))
+        if data is not None:
+            return b"".join((_pack_int(len(path)), path, _pack_int(len(data)), data, _pack_int(version)))
     if kind is txns.CreateTxn and txn[2] is _OPEN_ACL:
         path, data, _acl, ephemeral, cversion = txn
         end = _pack_create_end(ephemeral, cversion)
