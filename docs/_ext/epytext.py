@@ -15,11 +15,17 @@ FIELD = re.compile(r"^(\s*)@(\w+)(?: (\w+))?:")
 FIELDS = {"return": "returns", "ivar": "ivar", "cvar": "cvar", "param": "param", "raise": "raises", "see": "see"}
 
 
+def literal(found: re.Match[str]) -> str:
+    """Return a literal; one that a letter follows, as in a plural, needs an escape to end there."""
+    follows = found.string[found.end() : found.end() + 1]
+    return f"``{found[1]}``" + ("\\ " if follows.isalnum() else "")
+
+
 def convert(lines: list[str]) -> list[str]:
     """Return the lines of a docstring in reStructuredText."""
     converted = []
     for line in lines:
-        line = INLINE.sub(r"``\1``", line)
+        line = INLINE.sub(literal, line)
         if found := FIELD.match(line):
             indent, name, argument = found.groups()
             if converted and converted[-1].strip() and not converted[-1].lstrip().startswith(":"):
