@@ -544,6 +544,42 @@ class SessionTests(SynchronousTestCase):
         self.assertTrue(client.closed)
         self.assertEqual([path for path in (b"/e", b"/late") if path in world.server.tree.nodes], [])
 
+    def test_closing(self) -> None:
+        """A session that is on its way out can neither be resumed nor written for."""
+        disk = MemoryDisk()
+        world = World(disk)
+        client = world.client()
+        disk.hold = True
+        client.put(ops.CLOSE_SESSION)
+        world.turn()
+        again = world.connect()
+        self.assertFalse(again.open(10_000, client.session_id, client.password))
+        self.assertTrue(again.closed)
+        disk.complete()
+        world.turn()
+        self.assertEqual([reply[2] for reply in client.receive()], [0])
+        self.assertEqual((len(world.server.sessions), world.server.timeouts), (0, {}))
+
+    def test_moved_with_a_write_under_way(self) -> None:
+        """A write of the old connection is done, and the new one sees it; its answer goes nowhere."""
+        disk = MemoryDisk()
+        world = World(disk)
+        client = world.client()
+        disk.hold = True
+        client.send(client.request(ops.CREATE, create(b"/a")))
+        world.turn()
+        again = world.connect()
+        self.assertTrue(again.open(10_000, client.session_id, client.password))
+        self.assertTrue(client.closed)
+        again.put(ops.CREATE, create(b"/b", flags=1))
+        again.put(ops.GET_DATA, read(b"/a"))
+        for _ in range(3):
+            if disk.in_flight:
+                disk.complete()
+            world.turn()
+        self.assertEqual([reply[2] for reply in again.receive()], [0, 0])
+        self.assertEqual(client.receive(), [])
+
     def test_gone_before_it_was_made(self) -> None:
         """A client that leaves while its session is being made leaves one that expires."""
         disk = MemoryDisk()

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from struct import pack
 
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -109,11 +111,11 @@ class FrameTests(SynchronousTestCase):
         client = world.client()
         room = 1000 - len(client.request(ops.CREATE, create(b"/a"))) + 4
         client.create(b"/a", bytes(room))
-        for given in (12, 13, 500, 2000):
+        for length in (12, 13, 500, 2000):
             client = world.client()
             whole = client.request(ops.CREATE, create(b"/b", bytes(room + 1)), xid=77)
             with lines() as log:
-                client.send(whole[:given])
+                client.send(whole[:length])
                 world.turn()
             self.assertTrue(client.closed)
             self.assertEqual(client.receive(), [])
@@ -490,6 +492,139 @@ class NeverReadingTests(SynchronousTestCase):
         world.clock.advance(20)
         world.factory.expire(world.clock.seconds())
         self.assertTrue(client.pipe.aborted)
+
+
+ACTIONS = st.lists(
+    st.tuples(
+        st.integers(0, 2),
+        st.sampled_from(
+            "write write read read ping sync large auth list watch block unblock disk turn turn tick drop fail".split()
+        ),
+    ),
+    max_size=60,
+)
+
+
+class RandomTests(SynchronousTestCase):
+    """Clients that do anything, under tight limits."""
+
+    @settings(deadline=None, max_examples=100, derandomize=True)
+    @given(
+        ACTIONS,
+        st.sampled_from([0, 1, 3]),
+        st.sampled_from([1, 3, 1000]),
+        st.sampled_from([-1, 500]),
+        st.sampled_from([5, 17, 10_000]),
+    )
+    def test_answered_in_order(
+        self, actions: list[tuple[int, str]], throttle: int, outstanding: int, large: int, chunk: int
+    ) -> None:
+        """Each request is answered once and in order, unless its connection ended; nothing is left counted."""
+        disk = MemoryDisk()
+        world = World(
+            disk,
+            request_throttle_max_requests=throttle,
+            global_outstanding_limit=outstanding,
+            large_request_threshold=large,
+        )
+        clients = [Talker(world, chunk) for _ in range(3)]
+        disk.hold = True
+        for number, action in actions:
+            if action == "disk":
+                if disk.in_flight:
+                    disk.complete()
+            elif action == "turn":
+                world.turn()
+            elif action == "tick":
+                world.clock.advance(0.1)
+                world.factory.admit(world.clock.seconds())
+            else:
+                clients[number].act(action)
+        disk.hold = False
+        for _ in range(300):
+            if disk.in_flight:
+                disk.complete()
+            world.turn()
+            world.factory.admit(world.clock.seconds())  # as the throttle's stall timer does
+            for talker in clients:
+                talker.go_on()
+        for talker in clients:
+            talker.client.receive()
+            if talker.ended:
+                continue
+            replies = [reply[0] for reply in talker.client.replies]
+            self.assertEqual([xid for xid in replies if xid != -4], talker.sent)
+            self.assertEqual(replies.count(-4), talker.auths)
+            self.assertEqual([reply[2] for reply in talker.client.replies], [0] * len(replies))
+            zxids = [reply[1] for reply in talker.client.replies if reply[0] != -4]
+            self.assertEqual(zxids, sorted(zxids))
+        server = world.server
+        self.assertEqual((server.outstanding.in_flight, server.throttler.in_pipeline, server.in_flight), (0, 0, 0))
+        self.assertEqual((server.large_requests.bytes, len(server.throttler), server.dirty), (0, 0, []))
+        for talker in clients:
+            talker.client.drop()
+        self.assertEqual((server.connections, server.by_session, server.watches.count), ({}, {}, 0))
+
+
+class Talker:
+    """A client that sends in pieces, as far as the server reads, and remembers what it asked."""
+
+    def __init__(self, world: World, chunk: int) -> None:
+        self.world = world
+        self.client = world.client(40_000)
+        self.chunk = chunk
+        self.sent: list[int] = []
+        self.auths = 0
+        self.ended = False
+        self.unsent = b""
+
+    def act(self, action: str) -> None:
+        client = self.client
+        if self.ended:
+            return
+        if action == "drop":
+            self.ended = True
+            client.drop()
+        elif action == "fail":
+            self.ended = True
+            self.say(client.request(99))
+        elif action == "block":
+            client.pipe.blocked = True
+        elif action == "unblock":
+            client.pipe.unblock()
+        elif action == "auth":
+            self.auths += 1
+            self.say(client.request(ops.AUTH, proto.AuthPacket(0, "digest", b"a:b"), -4))
+        else:
+            op, record = {
+                "write": (ops.CREATE, create(b"/s-", flags=2)),
+                "large": (ops.CREATE, create(b"/l-", bytes(100_000), 2)),
+                "read": (ops.GET_DATA, read(b"/")),
+                "list": (ops.GET_CHILDREN, read(b"/")),
+                "watch": (ops.GET_CHILDREN2, read(b"/", True)),
+                "sync": (ops.SYNC, proto.PathRequest(b"/")),
+                "ping": (ops.PING, b""),
+            }[action]
+            xid = -2 if action == "ping" else len(self.sent) + 1
+            self.sent.append(xid)
+            self.say(client.request(op, record, xid))
+
+    def say(self, data: bytes) -> None:
+        self.unsent += data
+        self.push()
+
+    def push(self) -> None:
+        pipe = self.client.pipe
+        size = self.chunk if len(self.unsent) < 5000 else 20_000
+        while self.unsent and pipe.producerState != "paused" and not pipe.disconnecting:
+            piece, self.unsent = self.unsent[:size], self.unsent[size:]
+            self.client.send(piece)
+
+    def go_on(self) -> None:
+        """Read everything and send what is left."""
+        self.client.pipe.unblock()
+        if not self.ended or self.unsent:
+            self.push()
 
 
 class AccountingTests(SynchronousTestCase):
