@@ -8,6 +8,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel, globalLogPublisher
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.crashing import Life, check_tree, small_steps
@@ -442,6 +443,22 @@ class FailingDiskTests(DurabilityTestCase):
         life.stop()
         self.disk.crash(Random(1))
         self.assertLessEqual(set(acknowledged), self.start().core.tree.nodes.keys())
+
+    def test_flush_after_the_end(self) -> None:
+        """A flush that comes to its end when the server has given up begins nothing any more."""
+        self.disk.hold = True
+        life = self.start(snap_count=4)
+        client = self.client(life)
+        for number in range(6):
+            client.send(*create(b"/%d" % number))
+        life.turn()
+        life.service._failed(Failure(StoreError("Input/output error")))
+        life.flushed()
+        run: Any = life.service._run
+        self.assertFalse(run._snapshots.running)
+        self.assertEqual(client.replies, [])
+        life.stop()
+        self.assertEqual(len(self.lines), 1, self.lines)
 
     def test_still_full(self) -> None:
         """A server that is started while the disk is still full gives up again, until there is room."""

@@ -307,7 +307,8 @@ class Run:
         say("The event loop stood still for {milliseconds} ms", milliseconds=milliseconds)
 
     def _after_batch(self) -> None:
-        if self._storage.snapshot_due():
+        # A flush may come to its end after all has been given up.
+        if not self._given_up and self._storage.snapshot_due():
             if self._snapshots.running:
                 log.warn("Too busy to snap, skipping")
             else:
