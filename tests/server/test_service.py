@@ -269,9 +269,7 @@ class PortTests(ServiceTestCase):
         self.assertEqual(Client(self.reactor).transport.value(), b"")
         client = Client(self.reactor)
         client.protocol.dataReceived(b"srvr")
-        self.assertEqual(
-            client.transport.value(), b"This ZooKeeper instance is not currently serving requests\n"
-        )
+        self.assertEqual(client.transport.value(), b"This ZooKeeper instance is not currently serving requests\n")
         client = Client(self.reactor)
         client.protocol.dataReceived(b"ruok")
         self.assertEqual(client.transport.value(), b"imok")
