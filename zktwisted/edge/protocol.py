@@ -190,6 +190,8 @@ class ClientProtocol(Connection):
             if self._pending:
                 self.settled()
             self.flush()
+            if self._server.dirty:  # room was made for others
+                self._server.flush_dirty()
 
     def proceed(self) -> None:
         """The server has room again (C{globalOutstandingLimit}): L{flush} will go on with the input."""
