@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import os
 import re
 import shutil
@@ -10,6 +11,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from queue import Queue
 
 import pytest
 from kazoo.client import KazooClient
@@ -79,6 +81,27 @@ def test_tour_of_the_readme(address: str, tmp_path: Path) -> None:
     printed = python("-c", program, cwd=tmp_path)
     assert "workers: []" in printed
     assert "alone" in printed
+
+
+def test_tutorial(address: str) -> None:
+    """The tutorial's clients see what it says, line by line; where the second one watches, it is told."""
+    text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    session = "".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)).replace("127.0.0.1:2181", address)
+    # What a watch prints comes from a thread of kazoo's, somewhere between other lines.
+    told: Queue[object] = Queue()
+    session = session.replace("watch=print", "watch=told.put")
+    example = doctest.DocTestParser().get_doctest(session, {"told": told}, "tutorial", "tutorial.md", 0)
+    flags = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL | doctest.REPORT_ONLY_FIRST_FAILURE
+    said: list[str] = []
+    result = doctest.DocTestRunner(optionflags=flags, verbose=False).run(example, out=said.append, clear_globs=False)
+    for name in ("zk", "other"):
+        if name in example.globs:
+            example.globs[name].stop()
+            example.globs[name].close()
+    assert (result.attempted > 10, result.failed) == (True, 0), "".join(said)
+    event = "WatchedEvent(type='CHANGED', state='CONNECTED', path='/settings')"
+    assert str(told.get(timeout=30)) == event
+    assert event in text
 
 
 def test_embedding(tmp_path: Path) -> None:
