@@ -260,6 +260,45 @@ class LifeTests(ServiceTestCase):
         self.assertRaises(ValueError, self.service, "tape")
 
 
+    def throttled(self) -> tuple[ZooKeeperService, Client]:
+        """Return a server whose one place in the chain is taken, and the client that has three more waiting."""
+        service = self.started(request_throttle_max_requests=1, request_throttler_shutdown_timeout=5000)
+        client = self.client()
+        self.disk.hold = True
+        for number in range(4):
+            self.assertIsNone(client.create(b"/%d" % number))
+        return service, client
+
+    def test_throttled(self) -> None:
+        """What waits in the request throttle is answered before the stop."""
+        service, client = self.throttled()
+        stopped = service.stopService()
+        for _ in range(10):
+            while self.disk.in_flight:
+                self.disk.complete()
+            self.turn(0.1)
+        self.disk.hold = False
+        self.successResultOf(stopped)
+        self.assertEqual(len(client.transport.value()), 4 * (4 + 16 + 4 + 2 + 68))
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_throttled_too_long(self) -> None:
+        """The stop does not wait for ever."""
+        service, client = self.throttled()
+        stopped = service.stopService()
+        self.turn(4.9)
+        self.assertNoResult(stopped)
+        self.turn(0.3)
+        self.disk.hold = False
+        while self.disk.in_flight:
+            self.disk.complete()
+        for _ in range(12):
+            self.turn(0.1)
+        self.successResultOf(stopped)
+        self.assertTrue(client.closed)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+
 class PortTests(ServiceTestCase):
     def test_words_while_starting(self) -> None:
         """The port is open and four-letter words are answered before the server serves; sessions are not."""

@@ -338,6 +338,7 @@ class Run:
         self._stop_timers()
         await self._close_ports()
         if not self._given_up:
+            await self._drain_throttle()
             await self.core.quiesce()
             self._snapshots.stop()
             flushed: Deferred[None] = Deferred()
@@ -350,6 +351,22 @@ class Run:
         await self._close_connections()
         for disk in self._stoppable:
             disk.stop()
+
+    async def _drain_throttle(self) -> None:
+        """Let requests that wait in the request throttle have their turn, for request_throttler.shutdownTimeout."""
+        throttler = self.core.throttler
+        if not len(throttler):
+            return
+        drained: Deferred[None] = Deferred()
+        until = self._monotonic() + self._config.request_throttler_shutdown_timeout / 1000
+
+        def look() -> None:
+            if not len(throttler) or self._given_up or self._monotonic() >= until:
+                drained.callback(None)
+                self._stop_timers()
+
+        self._tick(throttler.stall_time, look)
+        await drained
 
     def _stop_timers(self) -> None:
         for ticker in self._tickers:
