@@ -440,10 +440,10 @@ class DataTree:
         node.data = data
         node.packed = None
 
-    def quota_above(self, path: bytes) -> tuple[Znode, Znode] | None:
-        """Return the limits and the stats node of the deepest quota above a path, C{None} unless both exist."""
+    def quota_above(self, path: bytes) -> tuple[Znode, Znode | None] | None:
+        """Return the limits node of the deepest quota above a path, and its stats node if there is one."""
         limited = self.quotas.find(path)
         if limited is None:
             return None
         limits, stats = self.nodes.get(limits_path(limited)), self.nodes.get(stats_path(limited))
-        return None if limits is None or stats is None else (limits, stats)
+        return None if limits is None else (limits, stats)

@@ -310,7 +310,13 @@ class Prepare:
         """Refuse what exceeds a hard quota (spec: server-semantics 8)."""
         if self.enforce_quota and (count or size):
             quota = self.tree.quota_above(path)
-            if quota is not None and enforce(quota[0].data, quota[1].data, count, size):
+            if quota is None:
+                return
+            limits, stats = quota
+            if stats is None:
+                # Nothing is counted yet; but limits that nobody can read refuse the change all the same.
+                enforce(limits.data, b"", 0, 0)
+            elif enforce(limits.data, stats.data, count, size):
                 self.soft_quota_exceeded(path)
 
     # Operations: each returns its transaction record, its change records entered
