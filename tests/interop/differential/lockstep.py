@@ -358,6 +358,7 @@ class Lockstep:
             for outcome, (_, seat) in zip((theirs, ours), pairs, strict=True):
                 if outcome.end == "closed":
                     seat.session_id = 0
+            theirs, ours = _close_last(theirs), _close_last(ours)
         self._compare(step, theirs.comparable(), ours.comparable())
 
     def _raw(self, side: Side, seat: Seat, step: Raw) -> dict[str, Any]:
@@ -429,6 +430,13 @@ class Lockstep:
         texts = self.comparison.differences(theirs, ours)
         if texts:
             raise Difference(step, texts, theirs, ours)
+
+
+def _close_last(outcome: Outcome) -> Outcome:
+    """Return the outcome of a closeSession with its events sorted: the deletions come in no particular order."""
+    events = [frame for frame in outcome.frames if "event" in frame]
+    others = [frame for frame in outcome.frames if "event" not in frame]
+    return outcome._replace(frames=(*others, *sorted(events, key=_event_order)))
 
 
 def _event_order(frame: dict[str, Any]) -> tuple[int, int, bytes]:
