@@ -504,7 +504,7 @@ def _decode(op: int, buf: bytes, offset: int) -> tuple[Any, int]:
 
     @raise ProtocolError: it is none.
     """
-    if op == ops.SET_DATA:
+    if op == ops.SET_DATA and type(buf) is bytes:
         try:
             after = offset + 4 + _unpack_int(buf, offset)[0]
             end = after + 4 + _unpack_int(buf, after)[0]
