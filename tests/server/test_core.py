@@ -544,6 +544,24 @@ class SessionTests(SynchronousTestCase):
         self.assertTrue(client.closed)
         self.assertEqual([path for path in (b"/e", b"/late") if path in world.server.tree.nodes], [])
 
+    def test_pipelined_behind_a_reconnect(self) -> None:
+        """What a client sends right behind a reconnect is answered, however it is cut."""
+        for size in (1, 50, 1000):
+            client = self.world.client()
+            client.create(b"/p-", flags=2)
+            client.drop()
+            again = self.world.connect()
+            data = (
+                again.connect_request(10_000, client.session_id, client.password)
+                + again.request(ops.AUTH, proto.AuthPacket(0, "digest", b"a:b"), -4)
+                + again.request(ops.SET_WATCHES, proto.SetWatches(0, [b"/zookeeper"], [], []), -8)
+                + again.request(ops.GET_DATA, read(b"/"))
+            )
+            for start in range(0, len(data), size):
+                again.send(data[start : start + size])
+            self.assertTrue(again.greet())
+            self.assertEqual([reply[0] for reply in again.receive()], [-4, -8, 1])
+
     def test_closing(self) -> None:
         """A session that is on its way out can neither be resumed nor written for."""
         disk = MemoryDisk()

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from struct import pack
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.internet import tcp
+from twisted.internet.address import IPv4Address, UNIXAddress
+from twisted.internet.error import ConnectionLost
+from twisted.internet.testing import MemoryReactor
 from twisted.logger import capturedLogs, formatEvent
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.server.world import Client, World, frame
+from tests.server.world import Client, Pipe, World, frame
 from zktwisted.edge import connection
 from zktwisted.edge.protocol import MAX_TURN
 from zktwisted.testing.disk import MemoryDisk
 from zktwisted.wire import ops, proto
-from zktwisted.wire.proto import OPEN_ACL
+from zktwisted.wire.proto import OPEN_ACL, Id
 
 THROTTLED = -127
 
@@ -492,6 +498,126 @@ class NeverReadingTests(SynchronousTestCase):
         world.clock.advance(20)
         world.factory.expire(world.clock.seconds())
         self.assertTrue(client.pipe.aborted)
+
+
+class WordTests(SynchronousTestCase):
+    """Four-letter words on the client port (spec: client-protocol 10)."""
+
+    def test_answered_and_closed(self) -> None:
+        """In one piece or several, with a line end or without; what is refused is refused in words."""
+        for pieces in ((b"ruok",), (b"ruok\n",), (b"r", b"u", b"ok"), (b"ru", b"ok\r\n")):
+            client = World(four_letter_words_whitelist=("*",)).connect()
+            for piece in pieces:
+                client.send(piece)
+            self.assertEqual((client.pipe.value(), client.closed), (b"imok", True))
+        client = World().connect()
+        client.send(b"ruok")
+        self.assertEqual(client.pipe.value(), b"ruok is not executed because it is not in the whitelist.\n")
+        client = World().connect()
+        client.send(b"srvr")
+        self.assertIn(b"Mode: standalone", client.pipe.value())
+
+    def test_stmk(self) -> None:
+        """stmk waits for its eight bytes more."""
+        client = World(four_letter_words_whitelist=("*",)).connect()
+        client.send(b"stmk" + bytes(7))
+        self.assertFalse(client.closed)
+        client.send(b"\2")
+        self.assertEqual((client.pipe.value(), client.closed), (b"2", True))
+
+    def test_before_serving(self) -> None:
+        """They are answered while no session is."""
+        world = World(four_letter_words_whitelist=("*",))
+        world.server.serving = False
+        client = world.connect()
+        client.send(b"ruok")
+        self.assertEqual(client.pipe.value(), b"imok")
+        client = world.connect()
+        client.send(client.connect_request())
+        self.assertEqual((client.pipe.value(), client.closed), (b"", True))
+
+
+class AddressTests(SynchronousTestCase):
+    """Who a client is by its address alone."""
+
+    def test_unix(self) -> None:
+        """Connections of a UNIX socket count together and are local."""
+        world = World(max_client_cnxns=1)
+        for _ in range(3):
+            protocol = world.factory.buildProtocol(UNIXAddress(None))
+            protocol.makeConnection(Pipe(world))
+            self.assertEqual(protocol.identities.current, (Id("ip", "127.0.0.1"),))
+        self.assertEqual(world.server.counts.total, 3)
+
+
+class SocketTests(SynchronousTestCase):
+    """Sending past the reactor, on a socket."""
+
+    def setUp(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            self.peer = socket.create_connection(listening.getsockname(), timeout=10)
+            served, address = listening.accept()
+        self.addCleanup(self.peer.close)
+        self.addCleanup(served.close)
+        served.setblocking(False)
+        served.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        self.world = World()
+        self.reactor = MemoryReactor()
+        self.protocol = self.world.factory.buildProtocol(IPv4Address("TCP", *address))
+        self.transport = tcp.Connection(served, self.protocol, self.reactor)
+        self.transport.connected = True
+        self.helper = Client(self.world, "127.0.0.1")
+        self.protocol.makeConnection(self.transport)
+        self.protocol.dataReceived(self.helper.connect_request())
+        self.world.turn()
+        self.assertEqual(len(self.take(41)), 41)
+
+    def take(self, size: int) -> bytes:
+        """Read exactly so much, letting the transport write when the socket has room."""
+        data = b""
+        while len(data) < size:
+            if self.transport in self.reactor.getWriters():
+                self.assertIsNone(self.transport.doWrite())
+            self.peer.setblocking(False)
+            try:
+                data += self.peer.recv(size - len(data))
+            except BlockingIOError:
+                if self.transport not in self.reactor.getWriters():
+                    self.peer.settimeout(10)
+                    data += self.peer.recv(size - len(data))
+        return data
+
+    def test_at_once(self) -> None:
+        """A short answer leaves at once: nothing is left for the reactor."""
+        self.protocol.dataReceived(self.helper.request(ops.PING))
+        self.assertEqual(self.reactor.getWriters(), [])
+        self.assertEqual(self.take(20)[4:8], pack(">i", -2))
+
+    def test_in_order(self) -> None:
+        """What the socket does not take waits in the transport, and nothing overtakes it."""
+        creator = self.world.client()
+        creator.create(b"/big", bytes(range(250)) * 400)
+        requests = b"".join(self.helper.request(ops.GET_DATA, read(b"/big"), xid) for xid in range(1, 120))
+        size = 4 + 16 + 4 + 100_000 + 68
+        self.protocol.dataReceived(requests)
+        self.assertEqual(self.reactor.getWriters(), [self.transport])
+        for xid in range(1, 120):
+            reply = self.take(size)
+            self.assertEqual((len(reply), reply[4:8]), (size, pack(">i", xid)))
+            self.assertEqual(reply[24:100_024], bytes(range(250)) * 400)
+        self.protocol.dataReceived(self.helper.request(ops.PING))
+        self.assertEqual(self.take(20)[4:8], pack(">i", -2))
+        self.assertEqual(self.protocol.hold, 0)
+
+    def test_broken(self) -> None:
+        """A peer that has gone is found out by the transport, as always."""
+        self.peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, pack("ii", 1, 0))
+        self.peer.close()
+        self.protocol.dataReceived(self.helper.request(ops.PING))
+        self.assertEqual(self.reactor.getWriters(), [self.transport])
+        self.assertIsInstance(self.transport.doWrite(), ConnectionLost)
+        self.protocol.connectionLost(Failure(ConnectionLost()))
+        self.assertNotIn(self.protocol, self.world.server.connections)
 
 
 ACTIONS = st.lists(
