@@ -176,13 +176,15 @@ class Story:
         self.random = random = Random(seed)
         self.log_disk = make_disk()
         self.snap_disk = make_disk() if random.random() < 0.3 else self.log_disk
-        self.log_disk.hold = True
+        self.log_disk.hold = random.random() < 0.9
         self.settings: dict[str, Any] = {
-            "snap_count": random.choice((8, 30, 30, 100_000)),
+            "snap_count": random.choice((6, 6, 20, 100_000)),
             "pre_alloc_size": random.choice((0, 0, 8)),
             "txn_log_size_limit_in_kb": random.choice((-1, -1, 1)),
             "autopurge_purge_interval_ms": random.choice((0, 0, 20)),
             "snapshot_compression_method": random.choice(("", "", "", "gz")),
+            "flush_delay": random.choice((0, 0, 0, 3)),
+            "digest_enabled": random.random() < 0.9,
         }
         self.at = 0.0
         #: What is durable, as far as is known: the state at the beginning of this life.
@@ -198,7 +200,7 @@ class Story:
 
     def live(self) -> None:
         """All the lives, and the end of the sessions."""
-        with small_steps(self.random.choice((1, 2, 5))):
+        with small_steps(self.random.choice((3, 10, 40))):
             for _ in range(3):
                 self._one_life()
             self._last_life()
@@ -221,9 +223,10 @@ class Story:
             return
         life.begin()
         self._compare(life)
+        self._listen_in(life)
         self._reconnect(life)
         end = random.choice(("crash", "crash", "crash", "flush", "full", "stop"))
-        turns = random.randrange(1, 50)
+        turns = random.randrange(1, 70)
         for turn in range(turns):
             if turn == turns // 2:
                 self._sabotage(end)
@@ -249,14 +252,19 @@ class Story:
     def _turn(self, life: Life) -> None:
         random = self.random
         for actor in random.sample(self.actors, len(self.actors)):
-            if actor.ready:
+            if actor.ready and actor.client.session_id in self.model.sessions:
                 for _ in range(random.choice((0, 1, 2, 5))):
                     self._ask(life, actor)
                     if actor.leaving:
                         break
         if len(self.actors) < 6 and random.random() < 0.3:
             self._connect(life)
-        if random.random() < 0.8:
+        if random.random() < 0.02:
+            # Long enough for some sessions to end, or for all, and for connections of which nothing was heard.
+            for actor in self.actors:
+                actor.gone = True
+            life.turn(random.choice((6, 6, 12)))
+        elif random.random() < 0.8:
             life.turn()
         if random.random() < 0.6:
             life.flushed()
@@ -273,6 +281,17 @@ class Story:
             disk.crash(self.random)
 
     # -- requests
+
+    def _listen_in(self, life: Life) -> None:
+        """Hear of the writes that the server makes by itself: the ends of sessions that were silent for too long."""
+        core = life.core
+        submit = core.submit_internal
+
+        def submit_internal(op: int, session_id: int, body: bytes = b"") -> None:
+            self._write(life, op, session_id, None)
+            submit(op, session_id, body)
+
+        core.submit_internal = submit_internal
 
     def _write(self, life: Life, op: int, session: int, request: Any) -> Answer:
         write = Write(op, session, request, life.wall_ms())
@@ -314,7 +333,7 @@ class Story:
             op, request = ops.CLOSE_SESSION, None
         elif kind < 0.3:
             op = ops.MULTI
-            request = [self._operation(in_multi=True) for _ in range(random.randrange(2, 5))]
+            request = [self._operation(in_multi=True) for _ in range(random.choice((1, 2, 2, 3)))]
         else:
             op, request = self._operation()
         answer = self._write(life, op, client.session_id, request)
@@ -323,7 +342,7 @@ class Story:
 
     def _operation(self, in_multi: bool = False) -> tuple[int, Any]:
         random = self.random
-        path = random.choice(_PATHS)
+        path = random.choice(_PATHS[random.choice((0, 3)) :])
         version = random.choice((-1, -1, -1, 0, 1))
         data = b"%d" % random.randrange(1000) * random.choice((1, 1, 10, 60))
         kind = random.choice(("create",) * 5 + ("set",) * 3 + ("delete", "delete", "acl", "check"))
@@ -337,6 +356,8 @@ class Story:
         if kind == "acl" and not in_multi:
             return ops.SET_ACL, proto.SetACLRequest(path, acl, version)
         flags = random.choice((0, 0, 0, 1, 1, 2, 3))
+        if random.random() < 0.2:
+            path, flags = random.choice(_PATHS[:3]), 0
         return ops.CREATE, proto.CreateRequest(path + b"-" if flags & 2 else path, data, acl, flags)
 
     # -- answers
@@ -406,7 +427,7 @@ class Story:
         check_tree(core)
         self.model = self.base.copy()
         self.writes = []
-        if self.random.random() < 0.5:
+        if self.random.random() < 0.8:
             self._restore_from_each_snapshot()
 
     def _same(self, core: Any, model: Model) -> None:
