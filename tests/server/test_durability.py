@@ -460,6 +460,28 @@ class FailingDiskTests(DurabilityTestCase):
         life.stop()
         self.assertEqual(len(self.lines), 1, self.lines)
 
+    def test_same_service_again(self) -> None:
+        """The service that gave up can be started again itself, and knows what it has acknowledged."""
+        life = self.fail_with(lambda life: self.disk.fail_flush(), "Input/output error")
+        wanted = self.state(life)
+        self.disk.fail_flush()
+        lost = self.client_without_answer(life)
+        self.assertEqual(life.mode, "failed")
+        life.stop()
+        self.disk.crash(Random(2))
+        life.failure = None
+        life.service.startService()
+        life.begin()
+        self.assertGreaterEqual(life.core.last_zxid, wanted[0])
+        self.assertTrue(lost.closed)
+        self.client(life)
+
+    def client_without_answer(self, life: Life) -> MemoryClient:
+        client = life.endpoint.connect()
+        life.settle()
+        self.assertEqual(client.session_id, 0)
+        return client
+
     def test_still_full(self) -> None:
         """A server that is started while the disk is still full gives up again, until there is room."""
         life = self.start()
