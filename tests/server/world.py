@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from random import Random
 from struct import pack
 from typing import Any
@@ -11,6 +12,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionDone
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 
 from zktwisted.config import ServerConfig
@@ -303,6 +305,22 @@ def frame(payload: bytes) -> bytes:
     return pack(">i", len(payload)) + payload
 
 
-def texts(events: Iterable[dict[str, Any]], render: Callable[[dict[str, Any]], str]) -> list[str]:
-    """Return captured log events as lines."""
-    return [render(event) for event in events]
+def create(path: bytes, data: bytes = b"", flags: int = 0) -> proto.CreateRequest:
+    return proto.CreateRequest(path, data, OPEN_ACL, flags)
+
+
+def read(path: bytes, watch: bool = False) -> proto.PathWatchRequest:
+    return proto.PathWatchRequest(path, watch)
+
+
+def set_data(path: bytes, data: bytes = b"", version: int = -1) -> proto.SetDataRequest:
+    return proto.SetDataRequest(path, data, version)
+
+
+@contextmanager
+def lines() -> Iterator[list[str]]:
+    """Gather what is logged, as text."""
+    texts: list[str] = []
+    with capturedLogs() as events:
+        yield texts
+    texts += [formatEvent(event) for event in events]

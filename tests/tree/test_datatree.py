@@ -236,3 +236,37 @@ class ReplayTests(SynchronousTestCase):
         self.assertEqual(lists, {READ_ONLY: 3})
         chain.ok(delete(b"/a"), delete(b"/b"))
         self.assertEqual({acl.acls: acl.refs for _, acl in chain.tree.acls.items()}, {READ_ONLY: 1})
+
+
+class OverflowTests(SynchronousTestCase):
+    """The counter of children at the end of 32 bits (spec: server-semantics 5.1, overflow)."""
+
+    def chain(self) -> Chain:
+        chain = Chain()
+        chain.ok(create(b"/s"))
+        chain.tree.nodes[b"/s"].cversion = 0x7FFFFFFE
+        return chain
+
+    def test_one_at_a_time(self) -> None:
+        """The stored counter stays at its largest value: the same number again, which the same prefix has already."""
+        chain = self.chain()
+        paths = [chain.do(create(b"/s/a", flags=2)).path for _ in range(2)]
+        self.assertEqual(paths, [b"/s/a2147483646", b"/s/a2147483647"])
+        before = chain.stat(b"/s")
+        self.assertEqual(chain.do(create(b"/s/a", flags=2)).err, EXISTS)
+        self.assertEqual(chain.do(create(b"/s/b", flags=2)).path, b"/s/b2147483647")
+        after = chain.stat(b"/s")
+        self.assertEqual((after.pzxid, chain.tree.nodes[b"/s"].cversion), (before.pzxid, 0x7FFFFFFF))
+        self.assertEqual(chain.prepare.digest & (1 << 64) - 1, chain.tree.digest & (1 << 64) - 1)
+
+    def test_in_flight(self) -> None:
+        """Several in flight, and several in one multi, see the counter wrapped."""
+        expected = [b"/s/a2147483646", b"/s/a2147483647", b"/s/a-2147483648", b"/s/a-2147483647"]
+        chain = self.chain()
+        proposals = [chain.propose(create(b"/s/a", flags=2)) for _ in range(4)]
+        self.assertEqual([chain.apply(each).path for each in proposals], expected)
+        self.assertEqual(chain.prepare.digest, chain.tree.digest)
+        chain = self.chain()
+        results = chain.apply(chain.multi(*[create(b"/s/a", flags=2)] * 4)).results
+        self.assertEqual([each.path for _, each in results], expected)
+        self.assertEqual((chain.prepare.digest, chain.stat(b"/s").cversion), (chain.tree.digest, -6))
