@@ -20,18 +20,14 @@ from zktwisted.server.metrics import (
 class SummaryTests(SynchronousTestCase):
     def test_empty(self) -> None:
         """Nothing is zero everywhere, the mean a float."""
-        self.assertEqual(
-            list(Summary().values()), [("avg", 0.0), ("min", 0), ("max", 0), ("cnt", 0), ("sum", 0)]
-        )
+        self.assertEqual(list(Summary().values()), [("avg", 0.0), ("min", 0), ("max", 0), ("cnt", 0), ("sum", 0)])
 
     def test_values(self) -> None:
         """The mean has four decimals, halves up."""
         summary = Summary()
         for value in (3, 3, 5):
             summary.add(value)
-        self.assertEqual(
-            list(summary.values()), [("avg", 3.6667), ("min", 3), ("max", 5), ("cnt", 3), ("sum", 11)]
-        )
+        self.assertEqual(list(summary.values()), [("avg", 3.6667), ("min", 3), ("max", 5), ("cnt", 3), ("sum", 11)])
 
     def test_zero_is_a_least_value(self) -> None:
         """A zero that was added is the least value, whenever it came."""
