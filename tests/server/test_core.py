@@ -455,6 +455,22 @@ class DiskTests(SynchronousTestCase):
         self.assertIsNotNone(again.exists(b"/before"))
         again.create(b"/after")
 
+    def test_mistake(self) -> None:
+        """A batch that cannot be applied stops the server like a disk that fails: nothing is built upon half of it."""
+        world = World()
+        client = world.client()
+
+        def mistake(*arguments: object) -> None:
+            raise ZeroDivisionError
+
+        self.patch(world.server, "_tell", mistake)
+        client.exists(b"/a", watch=True)
+        client.put(ops.CREATE, create(b"/a"))
+        world.turn()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.assertEqual((client.receive(), client.closed), ([], True))
+        self.assertEqual([type(error) for error in world.failures], [ZeroDivisionError])
+
     def test_full(self) -> None:
         """A disk that is full is one that fails."""
         disk = MemoryDisk()

@@ -312,6 +312,20 @@ class ThrottlerTests(SynchronousTestCase):
         self.assertEqual((old.pipe.lost, world.server.throttler.in_pipeline), (True, 0))
         self.assertNotIn(old.session_id, world.server.sessions)
 
+    def test_unknown_operations(self) -> None:
+        """What is answered without passing the throttle makes no room in it."""
+        world, disk = self.world()
+        for _ in range(3):
+            client = world.client()
+            client.put(99)
+            self.assertTrue(client.closed)
+        client = world.client()
+        disk.hold = True
+        for _ in range(5):
+            client.put(ops.CREATE, create(b"/s-", flags=2))
+        world.turn()
+        self.assertEqual((world.server.in_flight, len(world.server.throttler)), (2, 3))
+
     def test_too_late(self) -> None:
         """C{throttled_op_wait_time}: who waited longer is answered -127, nothing is done; pings are never refused."""
         world, disk = self.world(throttled_op_wait_time=500)
