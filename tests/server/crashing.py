@@ -17,14 +17,14 @@ from typing import Any
 
 from twisted.internet.task import Clock
 
-from tests.server.model import Answer, Model, Node, Write, nodes_of
+from tests.server.model import CONTAINER, Answer, Model, Node, Write, nodes_of
 from zktwisted.config import ServerConfig
 from zktwisted.server import snapshots
 from zktwisted.server.service import ZooKeeperService
 from zktwisted.testing import MemoryDisk
 from zktwisted.testing.client import MemoryClient, MemoryEndpoint
 from zktwisted.tree import image
-from zktwisted.wire import ops, proto
+from zktwisted.wire import jute, ops, proto
 from zktwisted.wire.proto import ACL, Id
 
 _ACLS = (
@@ -32,6 +32,7 @@ _ACLS = (
     (ACL(31, Id("ip", "127.0.0.1")),),
     (ACL(31, Id("world", "anyone")), ACL(1, Id("ip", "10.0.0.1"))),
 )
+_CREATES = (ops.CREATE, ops.CREATE2, ops.CREATE_CONTAINER)
 _WALL = 1_700_000_000_000
 _NODES = tuple(b"/p%d/n%d" % (i, j) for i in range(3) for j in range(4))
 _PATHS = (*(b"/p%d" % i for i in range(3)), *_NODES, *(path + b"/x" for path in _NODES[:4]))
@@ -148,7 +149,8 @@ def check_tree(core: Any) -> None:
     expect({(above, name) for above, name in children} == listed, "nodes and lists of children differ")
     owned = {(node.owner, path) for path, node in tree.nodes.items() if node.owner}
     indexed = {(owner, path) for owner, paths in tree.ephemerals.items() for path in paths}
-    expect(owned == indexed, "ephemerals and their index differ:", owned ^ indexed)
+    indexed |= {(CONTAINER, path) for path in tree.containers}
+    expect(owned == indexed, "owned nodes and their index differ:", owned ^ indexed)
     dead = set(tree.ephemerals) - set(core.timeouts)
     expect(not dead, "ephemerals without a session:", dead)
 
@@ -183,6 +185,8 @@ class Story:
             "txn_log_size_limit_in_kb": random.choice((-1, -1, 1)),
             "autopurge_purge_interval_ms": random.choice((0, 0, 20)),
             "snapshot_compression_method": random.choice(("", "", "", "gz")),
+            "container_check_interval_ms": random.choice((60_000, 20)),
+            "container_max_never_used_interval_ms": random.choice((0, 5)),
             "flush_delay": random.choice((0, 0, 0, 3)),
             "digest_enabled": random.random() < 0.9,
         }
@@ -283,12 +287,13 @@ class Story:
     # -- requests
 
     def _listen_in(self, life: Life) -> None:
-        """Hear of the writes that the server makes by itself: the ends of sessions that were silent for too long."""
+        """Hear of the writes that the server makes by itself: silent sessions end, and containers without use go."""
         core = life.core
         submit = core.submit_internal
 
         def submit_internal(op: int, session_id: int, body: bytes = b"") -> None:
-            self._write(life, op, session_id, None)
+            request = jute.decode(proto.PathRequest, body)[0] if op == ops.DELETE_CONTAINER else None
+            self._write(life, op, session_id, request)
             submit(op, session_id, body)
 
         core.submit_internal = submit_internal
@@ -358,6 +363,8 @@ class Story:
         flags = random.choice((0, 0, 0, 1, 1, 2, 3))
         if random.random() < 0.2:
             path, flags = random.choice(_PATHS[:3]), 0
+        if random.random() < 0.1:
+            return ops.CREATE_CONTAINER, proto.CreateRequest(path, data, acl, 4)
         return ops.CREATE, proto.CreateRequest(path + b"-" if flags & 2 else path, data, acl, flags)
 
     # -- answers
@@ -377,11 +384,11 @@ class Story:
                     continue
                 expect((reply.zxid, reply.err) == answer[:2], "the answer to", op, "is", reply, "and not", answer)
                 decoded = reply.decode()
-                if op == ops.CREATE and not reply.err:
+                if op in _CREATES and not reply.err:
                     expect(decoded.path == answer.path, "created", decoded.path, answer.path)
                 elif op == ops.MULTI:
                     results = [
-                        (err if kind == ops.ERROR else 0, record.path if kind == ops.CREATE else None)
+                        (err if kind == ops.ERROR else 0, record.path if kind in _CREATES else None)
                         for kind, err, record in decoded
                     ]
                     expect(results == list(answer.results), "the multi's results are", results, answer.results)
@@ -485,7 +492,8 @@ class Story:
         life.settle()
         nodes = nodes_of(core.tree)
         expect(not core.timeouts and not core.tree.ephemerals, "a session outlived its timeout")
-        expect({path: _what(node) for path, node in nodes.items()} == lasting, "lasting nodes have changed")
+        left = {path: _what(node) for path, node in nodes.items() if not node.owner}
+        expect(left == lasting, "lasting nodes have changed")
         check_tree(core)
         life.stop()
         zxid = core.last_zxid

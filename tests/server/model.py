@@ -15,6 +15,8 @@ from zktwisted.wire.proto import ACL
 
 OK, NO_NODE, BAD_VERSION, NO_CHILDREN, EXISTS, NOT_EMPTY = 0, -101, -103, -108, -110, -111
 AFTER_FAILURE = -2
+#: The owner of a container.
+CONTAINER = -(1 << 63)
 
 Acls = tuple[ACL, ...] | None
 
@@ -104,7 +106,7 @@ class Model:
     def _one(self, op: int, request: Any, write: Write) -> bytes | None:
         nodes, zxid = self.nodes, self.zxid
         path: bytes = request.path
-        if op == ops.CREATE:
+        if op in (ops.CREATE, ops.CREATE_CONTAINER):
             return self._create(path, request, write)
         node = nodes.get(path)
         if node is None:
@@ -114,9 +116,12 @@ class Model:
                 raise Failed(BAD_VERSION)
             nodes[path] = node._replace(acl=tuple(request.acl), aversion=node.aversion + 1)
             return None
-        if request.version not in (-1, node.version):
+        if op == ops.DELETE_CONTAINER:
+            if node.owner != CONTAINER:
+                raise Failed(BAD_VERSION)
+        elif request.version not in (-1, node.version):
             raise Failed(BAD_VERSION)
-        if op == ops.DELETE:
+        if op in (ops.DELETE, ops.DELETE_CONTAINER):
             if any(other.startswith(path + b"/") for other in nodes):
                 raise Failed(NOT_EMPTY)
             self._remove(path)
@@ -134,10 +139,10 @@ class Model:
             path += b"%010d" % parent.created
         if path in nodes:
             raise Failed(EXISTS)
-        if parent.owner:
+        if parent.owner not in (0, CONTAINER):
             raise Failed(NO_CHILDREN)
         nodes[above] = parent._replace(pzxid=zxid, created=parent.created + 1)
-        owner = write.session if request.flags & 1 else 0
+        owner = write.session if request.flags & 1 else CONTAINER if request.flags == 4 else 0
         time = write.time
         nodes[path] = Node(request.data, tuple(request.acl), zxid, zxid, zxid, time, time, owner=owner)
         return path
