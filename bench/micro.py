@@ -81,10 +81,80 @@ def session_touch() -> tuple[Step, int]:
     return step, len(sessions)
 
 
+def _chain(op: int, body: object, depth: int) -> tuple[Step, int]:
+    """One connection of a server in memory that is sent C{depth} requests in one piece: bytes in, bytes out."""
+    from twisted.internet.task import Clock
+    from twisted.internet.testing import StringTransport
+
+    from zktwisted import ServerConfig, ZooKeeperService
+    from zktwisted.wire import jute, ops, proto
+
+    clock = Clock()
+    service = ZooKeeperService(clock, ServerConfig(client_port=None), [], store="memory")
+    service.startService()
+    run = service._run
+    assert run is not None
+    connection = run._factory.buildProtocol(None)
+    transport = StringTransport()
+    connection.makeConnection(transport)
+
+    def frame(payload: bytes) -> bytes:
+        return len(payload).to_bytes(4, "big") + payload
+
+    def send(data: bytes) -> None:
+        connection.dataReceived(data)
+        clock.advance(0)
+
+    send(frame(proto.encode_connect(proto.ConnectRequest(0, 0, 30000, 0, bytes(16)), False)))
+    node = proto.CreateRequest(b"/bench", bytes(100), proto.OPEN_ACL, 0)
+    send(frame(jute.encode(proto.RequestHeader(1, ops.CREATE)) + jute.encode(node)))
+    encoded = body if isinstance(body, bytes) else jute.encode(body)
+    piece = frame(jute.encode(proto.RequestHeader(2, op)) + encoded) * depth
+
+    def step() -> None:
+        send(piece)
+        transport.clear()
+
+    return step, depth
+
+
+def get_data() -> tuple[Step, int]:
+    """Answer 16 getData of 100 bytes that came in one piece."""
+    from zktwisted.wire import ops, proto
+
+    return _chain(ops.GET_DATA, proto.PathWatchRequest(b"/bench", False), 16)
+
+
+def set_data() -> tuple[Step, int]:
+    """Prepare, log in memory, apply and answer 16 setData of 100 bytes."""
+    from zktwisted.wire import ops, proto
+
+    return _chain(ops.SET_DATA, proto.SetDataRequest(b"/bench", bytes(100), -1), 16)
+
+
+def create() -> tuple[Step, int]:
+    """The same for 8 sequential creates."""
+    from zktwisted.wire import ops, proto
+
+    return _chain(ops.CREATE, proto.CreateRequest(b"/bench/n-", bytes(100), proto.OPEN_ACL, 2), 8)
+
+
+def multi() -> tuple[Step, int]:
+    """The same for 8 multis of four setData."""
+    from zktwisted.wire import ops, proto
+
+    request = (ops.SET_DATA, proto.SetDataRequest(b"/bench", bytes(100), -1))
+    return _chain(ops.MULTI, proto.encode_multi([request] * 4), 8)
+
+
 STEPS: dict[str, Callable[[], tuple[Step, int]]] = {
     "watch-fan": watches,
     "log-frame": log_records,
     "session-touch": session_touch,
+    "get-data": get_data,
+    "set-data": set_data,
+    "create": create,
+    "multi": multi,
 }
 
 
