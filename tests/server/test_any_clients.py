@@ -110,14 +110,15 @@ class RandomTests(SynchronousTestCase):
         st.sampled_from([1, 3, 1000]),
         st.sampled_from([-1, 500]),
         st.sampled_from([5, 17, 10_000]),
+        st.booleans(),
     )
     def test_answered_in_order(
-        self, actions: list[tuple[int, str]], throttle: int, outstanding: int, large: int, chunk: int
+        self, actions: list[tuple[int, str]], throttle: int, outstanding: int, large: int, chunk: int, kept: bool
     ) -> None:
         """Each request is answered once and in order, unless its connection ended; nothing is left counted."""
         disk = MemoryDisk()
         world = World(
-            disk,
+            disk if kept else None,
             request_throttle_max_requests=throttle,
             global_outstanding_limit=outstanding,
             large_request_threshold=large,
@@ -153,6 +154,13 @@ class RandomTests(SynchronousTestCase):
             self.assertEqual([reply[2] for reply in talker.client.replies], [0] * len(replies))
             zxids = [reply[1] for reply in talker.client.replies if reply[0] != -4]
             self.assertEqual(zxids, sorted(zxids))
+            latest = 0
+            for xid, zxid in talker.client.stream:
+                if xid == -1:
+                    # An event comes before the first reply that may show its change.
+                    self.assertGreater(zxid, latest)
+                elif xid != -4:
+                    latest = zxid
         server = world.server
         self.assertEqual((server.outstanding.in_flight, server.throttler.in_pipeline, server.in_flight), (0, 0, 0))
         self.assertEqual((server.large_requests.bytes, len(server.throttler), server.dirty), (0, 0, []))

@@ -154,6 +154,7 @@ class Client:
     @ivar events: (type, path, zxid) of the notifications received.
     @ivar replies: (xid, zxid, err, body) of the replies, in the order of all that came.
     @ivar order: what came: C{"event"} or the xid of a reply.
+    @ivar stream: (xid, zxid) of all that came.
     """
 
     def __init__(self, world: World, host: str) -> None:
@@ -169,6 +170,7 @@ class Client:
         self.events: list[tuple[int, bytes, int]] = []
         self.replies: list[tuple[int, int, int, bytes]] = []
         self.order: list[object] = []
+        self.stream: list[tuple[int, int]] = []
         self.greeted = False
         self._input = b""
 
@@ -226,6 +228,7 @@ class Client:
                 break
             header, start = jute.decode(ReplyHeader, data, 4)
             body = data[start : 4 + size]
+            self.stream.append((header.xid, header.zxid))
             if header.xid == -1:
                 event = jute.decode(WatcherEvent, body)[0]
                 self.events.append((event.type, event.path or b"", header.zxid))
