@@ -65,6 +65,11 @@ class Pipe(StringTransport):
         if self.producer is not None:
             self.producer.resumeProducing()
 
+    def resumeProducing(self) -> None:
+        # As on a socket: whoever asks may not know yet that it is over.
+        if not self.disconnecting:
+            super().resumeProducing()
+
     def loseConnection(self) -> None:
         self.disconnecting = True
 
