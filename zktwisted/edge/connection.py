@@ -3,7 +3,7 @@ The outgoing half of a client connection: what is sent, when, and what operators
 
 Output is gathered in a list of frames and leaves in one write.  On a plain socket that has nothing waiting it is
 sent at once, past the reactor's round of C{write}: for a client that waits for each answer that is half of the
-cost.  Knows nothing of requests; L{zktwisted.edge.client} is the incoming half.
+cost.  Knows nothing of requests; L{zktwisted.edge.protocol} is the incoming half.
 
 Rules: spec: client-protocol 8.1; operations 1.
 """
