@@ -555,7 +555,7 @@ class ClientProtocol(Connection):
             if reply:
                 self.close_after_flush()
             else:
-                self.close("its session has moved to another server")
+                self.close("its session is gone, or the server is going")
         elif self.out:
             self.mark()
 

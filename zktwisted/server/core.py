@@ -133,6 +133,9 @@ class ZooKeeperServer:
         self._gathered: list[tuple[Proposal | None, Request | None]] = []
         self._in_flight = 0
         self._scheduled = False
+        # When the last flush began, and how much had gathered when it was last waited for more.
+        self._flushed = 0.0
+        self._waited_for = 0
         self._committing = False
         self._in_commit = False
         self._failed = False
@@ -295,13 +298,31 @@ class ZooKeeperServer:
     def _gather(self, proposal: Proposal | None, request: Request | None) -> None:
         self._in_flight += 1
         self._gathered.append((proposal, request))
-        if not self._scheduled and not self._committing:
+        if self._committing:
+            return
+        if not self._scheduled:
             # At the end of the turn: all connections that are readable now share one flush.
             self._scheduled = True
-            self.call_later(self.config.flush_delay / 1000, self._commit)
+            self.call_later(0, self._turn_ends)
+        elif len(self._gathered) == self.config.max_batch_size:
+            self._commit()
+
+    def _turn_ends(self) -> None:
+        """Flush what this turn has brought, or wait for more of it as C{flushDelay} says (spec: storage 2.4)."""
+        self._scheduled = False
+        gathered = len(self._gathered)
+        if not gathered or self._committing:
+            return
+        left = self._flushed + self.config.flush_delay / 1000 - self.now()
+        if left <= 0 or gathered == self._waited_for:
+            # The time is over, or nothing came while it was waited for.
+            self._commit()
+            return
+        self._waited_for = gathered
+        self._scheduled = True
+        self.call_later(min(left, self.config.max_write_queue_poll_time / 1000), self._turn_ends)
 
     def _commit(self) -> None:
-        self._scheduled = False
         if self._in_commit:
             return  # the loop below, further down the stack, goes on
         self._in_commit = True
@@ -310,6 +331,8 @@ class ZooKeeperServer:
             while self._gathered and not self._committing and not self._failed:
                 batch, self._gathered = self._gathered, []
                 self._committing = True
+                self._waited_for = 0
+                self._flushed = self.now()
                 self.storage.commit(partial(self._landed, batch))
         finally:
             self._in_commit = False
@@ -341,11 +364,11 @@ class ZooKeeperServer:
             if request is not None:
                 connection = request.connection
                 if connection.parked or watches.count:
-                    connection.settled()
+                    self._settle(connection)
                 else:
                     settling[connection] = None
         for connection in settling:
-            connection.settled()
+            self._settle(connection)
         self._in_flight -= len(batch)
         self.flush_dirty()
         if self._gathered:
@@ -355,6 +378,14 @@ class ZooKeeperServer:
             drained, self._drained = self._drained, []
             for waiting in drained:
                 waiting.callback(None)
+
+    def _settle(self, connection: ClientProtocol) -> None:
+        """Let a connection take the replies that have come; what breaks there costs nobody else anything."""
+        try:
+            connection.settled()
+        except Exception:  # noqa: BLE001 (whatever it was, this connection ends with it)
+            log.failure("A connection cannot take its replies")
+            connection.close()
 
     def fail(self, error: Exception) -> None:
         """Stop: the disk has failed, and nothing that waits for it may ever be acknowledged."""
@@ -375,7 +406,11 @@ class ZooKeeperServer:
         while self.dirty:
             dirty, self.dirty = self.dirty, []
             for connection in dirty:
-                connection.flush()
+                try:
+                    connection.flush()
+                except Exception:  # noqa: BLE001 (as above)
+                    log.failure("A connection cannot send")
+                    connection.close()
 
     def _apply(self, proposal: Proposal, request: Request | None) -> None:
         header = proposal.header
