@@ -306,7 +306,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """Return the mount point of a file system of four mebibytes."""
     point = tmp_path / "disk"
     point.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "zktwisted-test", str(point)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=16m", "zktwisted-test", str(point)]
     if subprocess.run(command, capture_output=True, check=False).returncode:
         pytest.skip("a small file system can only be mounted by root; the next test limits the size of files instead")
     yield point
@@ -319,7 +319,7 @@ def test_full_disk(make_server: MakeServer, small_disk: Path) -> None:
     server.start()
     prepare(server)
     filler = small_disk / "filler"
-    filler.write_bytes(bytes(2 * MEBIBYTE))
+    filler.write_bytes(bytes(13 * MEBIBYTE))
     before = server.output
     acknowledged, status = write_until_it_ends(server)
     check_end(server, before, status, "No space left on device")
