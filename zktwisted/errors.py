@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-__all__ = ["Code", "ConfigError", "DataDirectoryError", "KeeperError", "ProtocolError", "StoreError"]
+__all__ = ["Code", "ConfigError", "DataDirectoryError", "KeeperError", "ProtocolError", "ServerIdError", "StoreError"]
 
 
 class Code(IntEnum):
@@ -116,3 +116,7 @@ class ConfigError(Exception):
         if place:
             text = f"{place}: {text}"
         return f"{text} ({self.remedy})" if self.remedy else text
+
+
+class ServerIdError(ConfigError):
+    """The id of this server is none of the ensemble's: exit code 1."""

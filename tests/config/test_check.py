@@ -11,8 +11,11 @@ from zktwisted.ops import fourletter
 GOOD = "dataDir=/srv/zk\nclientPort=2181\ntickTime=2000\n"
 
 
-def report(text: str) -> Report:
-    return check(text_settings(text, "zoo.cfg"), config_file="zoo.cfg")
+THREE = f"{GOOD}initLimit=10\nsyncLimit=5\nserver.1=a:2888:3888\nserver.2=b:2888:3888\nserver.3=c:2888:3888\n"
+
+
+def report(text: str, myid: int | None = None) -> Report:
+    return check(text_settings(text, "zoo.cfg"), myid=myid, config_file="zoo.cfg")
 
 
 class CheckTests(SynchronousTestCase):
@@ -76,6 +79,45 @@ class CheckTests(SynchronousTestCase):
         self.assertIn("note: ignored: there is one event loop", result.text)
         self.assertIn("note: a later one wins", result.text)
         self.assertIn("port 2182", result.text)
+
+    def test_ensemble(self) -> None:
+        """It is told what the server would be among the others."""
+        result = report(THREE, myid=2)
+        self.assertEqual(result.status, 0, result.text)
+        self.assertIn("It would be server 2, a voter, in an ensemble of 3 voters.", result.text)
+        self.assertIn("2 voters have to work together; 1 may fail.", result.text)
+        self.assertIn("reach it on b:2888 (while it leads) and b:3888 (elections).", result.text)
+        self.assertNotIn("in ensembles only", result.text)
+        result = report(f"{THREE}server.4=d:2888:3888:observer", myid=4)
+        self.assertIn("It would be server 4, an observer, in an ensemble of 3 voters and 1 observer.", result.text)
+        result = report(THREE, myid=5)
+        self.assertEqual(result.status, 2)
+        self.assertIn("error: /srv/zk/myid: My id 5 not in the peer list", result.text)
+
+    def test_risks_of_ensembles(self) -> None:
+        """What works and may hurt an ensemble is named under its setting."""
+        for line, words in (
+            ("server.1=127.0.0.1:2888:3888", "only from this machine"),
+            ("server.257=d:1:2\nserver.258=e:1:2", "1 and 257 share it"),
+            ("server.4=d:1:2", "survive no more failures than 3"),
+            ("tickTime=150", "give each other up"),
+            ("initLimit=3", "less than syncLimit"),
+            ("forceSnapshotSync=true", "meant for tests"),
+            ("localSessionsUpgradingEnabled=true", "no effect without"),
+            ("readonlymode.enabled=true", "only local sessions can begin"),
+            ("testingonly.initialZxid=5", "for tests only"),
+        ):
+            result = report(f"{THREE}{line}\n", myid=1)
+            self.assertEqual(result.status, 1, line)
+            self.assertTrue(
+                any(words in text for text in result.lines if text.startswith("    warning: ")), result.lines
+            )
+        result = report(
+            THREE.replace("=a:", "=127.0.0.1:").replace("=b:", "=localhost:").replace("=c:", "=[::1]:"), myid=1
+        )
+        self.assertEqual(result.status, 0, result.text)
+        result = report(f"{THREE}leaderServes=no\nsyncEnabled=false", myid=1)
+        self.assertEqual((result.status, result.text.count("    note: ")), (0, 2))
 
     def test_no_port(self) -> None:
         """A server without a client port is said to have none."""

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.config.tables import rows
-from zktwisted.config import ServerConfig, loader
+from zktwisted.config import Address, ServerConfig, loader
 from zktwisted.config.check import check
 from zktwisted.config.loader import Loading, Setting, environment_settings, file_settings, text_settings
-from zktwisted.errors import ConfigError
+from zktwisted.errors import ConfigError, ServerIdError
 
 BASE = "dataDir=/nowhere\nclientPort=2181\n"
 VOTERS = "initLimit=10\nsyncLimit=5\nserver.1=a:2888:3888\nserver.2=b:2888:3888\nserver.3=c:2888:3888\n"
@@ -273,17 +273,103 @@ class LoadTests(SynchronousTestCase):
         self.assertEqual((config.client_port, config.myid), (2181, 2))
         self.assertEqual([note.level for note in config.notes], ["warning"])
 
-    def test_ensemble_is_refused(self) -> None:
-        """More than one server is refused, and so is one that insists on being an ensemble."""
-        error = self.refused(BASE + VOTERS, myid=1)
-        self.assertEqual((error.line, error.key), (5, "server.1"))
-        self.assertIn("one of 3", error.message)
-        self.refused(f"{BASE}initLimit=1\nsyncLimit=1\nserver.1=a:1:2\nstandaloneEnabled=false", myid=1)
+    def test_ensemble(self) -> None:
+        """Server lines make this server one of several: the id says which."""
+        config = ServerConfig.from_text(f"{BASE}{VOTERS}server.4=d:2888:3888:observer;2184", myid=3)
+        self.assertTrue(config.distributed)
+        self.assertEqual((config.sid, config.observer, config.peer_type), (3, False, "participant"))
+        self.assertEqual(config.member and config.member.addresses, (Address("c", 2888),))
+        self.assertEqual(config.notes, ())
+        config = ServerConfig.from_text(f"dataDir=/nowhere\n{VOTERS}server.4=d:2888:3888:observer;2184", myid=4)
+        self.assertEqual((config.observer, config.peer_type, config.client_port), (True, "observer", 2184))
+        alone = f"{BASE}initLimit=1\nsyncLimit=1\nserver.1=a:1:2\n"
+        config = ServerConfig.from_text(alone, myid=1)
+        self.assertEqual((config.distributed, config.sid, config.member), (False, 0, None))
+        config = ServerConfig.from_text(f"{alone}standaloneEnabled=false", myid=1)
+        self.assertEqual((config.distributed, config.sid), (True, 1))
+
+    def test_derived_limits(self) -> None:
+        """Limits that are not set follow others; the limit of requests is shared by the voters."""
+        lines = VOTERS.replace("initLimit=10\nsyncLimit=5", "initLimit=7\nsyncLimit=4")
+        config = ServerConfig.from_text(BASE + lines, myid=1)
+        self.assertEqual((config.connect_to_learner_master_limit, config.quorum_cnxn_timeout_ms), (7, 12_000))
+        self.assertEqual(config.outstanding_limit, 500)
+        text = f"{BASE}{lines}connectToLearnerMasterLimit=3\nquorumCnxnTimeoutMs=99\nglobalOutstandingLimit=1"
+        config = ServerConfig.from_text(text, myid=1)
+        self.assertEqual((config.connect_to_learner_master_limit, config.quorum_cnxn_timeout_ms), (3, 99))
+        self.assertEqual(config.outstanding_limit, 1)
+        observer = ServerConfig.from_text(f"{BASE}{lines}server.4=d:1:2:observer", myid=4)
+        self.assertEqual(observer.outstanding_limit, 1000)
+        self.assertEqual(ServerConfig.from_text(BASE).outstanding_limit, 1000)
+
+    def test_names_of_an_observer_s_log(self) -> None:
+        """syncEnabled has another name as a Java property."""
+        for name in ("syncEnabled", "observer.syncEnabled", "zookeeper.observer.syncEnabled"):
+            self.assertFalse(ServerConfig.from_text(f"{BASE}{name}=false").sync_enabled)
+
+    def test_ensembles_that_cannot_work(self) -> None:
+        """What keeps a server from being one of several is told with its place and what to write."""
+        for text, myid, line, key, message in (
+            (VOTERS.replace("initLimit=10\n", ""), 1, None, "initLimit", "initLimit is not set"),
+            (VOTERS.replace("syncLimit=5", "syncLimit=0"), 1, 4, "syncLimit", "syncLimit is not set"),
+            (VOTERS.replace("syncLimit=5", "syncLimit=-5"), 1, 4, "syncLimit", "-5 ticks are no time"),
+            (f"{VOTERS}connectToLearnerMasterLimit=-1", 1, 8, "connectToLearnerMasterLimit", "-1 ticks are no time"),
+            (VOTERS, 7, None, None, "My id 7 not in the peer list"),
+            (f"{VOTERS}reconfigEnabled=true", 1, 8, "reconfigEnabled", "is not offered yet"),
+            (f"{VOTERS}server.4=b:1:3888", 1, 8, "server.4", "b:3888 is an address of server.2 as well"),
+            (f"{VOTERS}server.4=b:3888:1", 1, 8, "server.4", "b:3888 is an address of server.2 as well"),
+            (VOTERS.replace("a:2888", "a:2181"), 1, 2, "clientPort", "clients would be served on a:2181"),
+            (f"{VOTERS}server.300=d:1:2\nextendedTypesEnabled=true", 300, 9, "extendedTypesEnabled", "up to 254"),
+            (f"{VOTERS}oraclePath=/x", 1, 8, "oraclePath", "an oracle"),
+            (f"{VOTERS}electionAlg=1", 1, 8, "electionAlg", "Only 3 is supported"),
+            (
+                "initLimit=1\nsyncLimit=1\nserver.1=a:1:2\nserver.2=b:1:2:observer",
+                1,
+                6,
+                "server.2",
+                "Observers w/o quorum",
+            ),
+        ):
+            error = self.refused(BASE + text, myid=myid)
+            self.assertIn(message, error.message)
+            self.assertEqual(error.line, line, error)
+            self.assertTrue(error.remedy, error)
+            if key is not None:
+                self.assertEqual(error.key, key)
+        self.assertIn("over TCP", str(self.refused(f"{BASE}electionAlg=0")))
+        self.assertIsInstance(self.refused(BASE + VOTERS, myid=7), ServerIdError)
+        # Each of these servers is known to itself as every address.
+        ServerConfig.from_text(BASE + VOTERS.replace("=a:2888", "=0.0.0.0:2888"), myid=1)
+
+    def test_ensembles_that_could_be_better(self) -> None:
+        """Numbers of voters that help nobody, and a peerType that is not what the server line says, are remarked on."""
+        two = VOTERS.replace("server.3=c:2888:3888\n", "")
+        for text, words in (
+            (two, "stops when either fails"),
+            (f"{VOTERS}server.4=d:1:2", "4 voters survive no more failures than 3"),
+            (f"{VOTERS}peerType=observer", "server.1 says participant, which counts"),
+        ):
+            config = ServerConfig.from_text(BASE + text, myid=1)
+            self.assertEqual([note.level for note in config.notes], ["warning"], text)
+            self.assertIn(words, config.notes[0].message)
+            self.assertIsNotNone(config.notes[0].line)
+
+    def test_change_of_servers_that_was_not_finished(self) -> None:
+        """A Java server's change of the ensemble that is still open is not passed over."""
+        path = os.path.join(fresh_directory(self), "zoo.cfg")
+        with open(path, "w") as file:
+            file.write(BASE + VOTERS)
+        ServerConfig.from_file(path, myid=1)
+        with open(f"{path}.dynamic.next", "w") as file:
+            file.write("server.1=a:1:2\nversion=5")
+        error = self.assertRaises(ConfigError, ServerConfig.from_file, path, myid=1)
+        self.assertEqual(error.file, f"{path}.dynamic.next")
 
     def test_missing_myid(self) -> None:
         """A member of an ensemble needs its id."""
         loading = Loading(text_settings(BASE + VOTERS), supported_only=False)
         self.assertEqual([error.message for error in loading.errors], ["myid file is missing"])
+        self.assertIn("write the id to /nowhere/myid, or use --myid", str(loading.errors[0]))
 
     def test_dynamic_file(self) -> None:
         """The server lines may stand in a file of their own, and only there then."""
@@ -303,6 +389,21 @@ class LoadTests(SynchronousTestCase):
                 file.write(f"server.1=a:2888:3888\n{line}")
             error = self.refused(text)
             self.assertEqual((error.message, error.file, error.line), (message, path, 2))
+
+    def test_version_of_dynamic_file(self) -> None:
+        """The version is what stands behind the last dot of the dynamic file's path, if that is a number."""
+        directory = fresh_directory(self)
+        for name, version in (
+            ("zoo.cfg.dynamic.100000000", 1 << 32),
+            ("zoo.cfg.dynamic", 0),
+            ("file", 0),
+            ("x.-1f", -31),
+        ):
+            path = os.path.join(directory, name)
+            with open(path, "w") as file:
+                file.write("server.1=a:2888:3888;2183")
+            config = ServerConfig.from_text(f"dataDir=/nowhere\ndynamicConfigFile={path}\n")
+            self.assertEqual(config.ensemble and config.ensemble.version, version, name)
 
     def test_all_errors(self) -> None:
         """A pass collects every wrong value; the first is the one that is raised."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from zktwisted.config.ensemble import Ensemble, Member
 from zktwisted.config.fields import Key, render
 from zktwisted.config.loader import Loading, Setting
 from zktwisted.config.others import suggest
@@ -112,16 +113,32 @@ def _summary(loading: Loading, errors: int, warnings: int) -> Iterator[str]:
     else:
         host = config.client_port_address or "every address"
         yield f"It would serve clients on port {config.client_port} of {host}."
+    if config.distributed and config.ensemble is not None and config.member is not None:
+        yield from _place(config.ensemble, config.member, config.observer)
     yield f"Snapshots: {config.snapshot_dir}; transaction log: {config.log_dir}."
     low, high = config.min_session_timeout, config.max_session_timeout
     yield f"Sessions last {low} to {high} ms without a sign of life."
+
+
+def _place(ensemble: Ensemble, mine: Member, observer: bool) -> Iterator[str]:
+    """What the server would be among the others."""
+    voters, observers = len(ensemble.voters), len(ensemble.observers)
+    counts = f"{voters} voter{'s' * (voters != 1)}"
+    if observers:
+        counts += f" and {observers} observer{'s' * (observers != 1)}"
+    role = "an observer" if observer else "a voter"
+    yield f"It would be server {mine.sid}, {role}, in an ensemble of {counts}."
+    if not ensemble.hierarchical:
+        yield f"{voters // 2 + 1} voters have to work together; {(voters - 1) // 2} may fail."
+    for address, election in zip(mine.addresses, mine.election_addresses, strict=False):
+        yield f"Other servers would reach it on {address} (while it leads) and {election} (elections)."
 
 
 def _risks(loading: Loading, config: ServerConfig) -> Iterator[Note]:
     """Values that work and may hurt."""
 
     def note(name: str, message: str, level: str = "warning") -> Note:
-        setting = loading.used.get(name)
+        setting = loading.used.get(name) or loading.members.get(name)
         if setting is None:
             return Note(level, message, name)
         return Note(level, message, setting.key, setting.source, setting.line)
@@ -159,6 +176,46 @@ def _risks(loading: Loading, config: ServerConfig) -> Iterator[Note]:
         yield note("dataDir", "risky: the system may empty this directory")
     if not config.autopurge_purge_interval_ms:
         yield note("autopurge.purgeInterval", "old snapshots and logs are never removed (0)", "note")
+    if config.distributed:
+        yield from _risks_of_ensembles(config, note)
+        return
     for name, key in loading.keys.items():
         if key.ensemble:
             yield note(name, "it has an effect in ensembles only", "note")
+
+
+def _risks_of_ensembles(config: ServerConfig, note: Callable[..., Note]) -> Iterator[Note]:
+    ensemble, mine = config.ensemble, config.member
+    assert ensemble is not None
+    low_bytes: dict[int, int] = {}
+    for member in ensemble.members:
+        other = low_bytes.setdefault(member.sid & 0xFF, member.sid)
+        if other != member.sid:
+            message = f"risky: session ids hold one byte of the server's id, and {other} and {member.sid} share it"
+            yield note(f"server.{member.sid}", message)
+    others = [member for member in ensemble.members if member is not mine]
+    for address in () if mine is None else mine.addresses:
+        if _loopback(address.host) and not all(_loopback(each.host) for other in others for each in other.addresses):
+            message = f"risky: {address.host} reaches this server only from this machine, and others are elsewhere"
+            yield note(f"server.{config.sid}", message)
+    if config.sync_limit * config.tick_time < 1000:
+        yield note("syncLimit", "risky: servers give each other up after any short pause (syncLimit x tickTime)")
+    if config.init_limit < config.sync_limit:
+        yield note("initLimit", "less than syncLimit: a server with much to fetch may never get ready")
+    if config.force_snapshot_sync:
+        yield note("forceSnapshotSync", "every server that joins is sent everything; meant for tests")
+    if not config.leader_serves:
+        yield note("leaderServes", "clients that know only the leader's address find no service", "note")
+    if config.local_sessions_upgrading_enabled and not config.local_sessions_enabled:
+        yield note("localSessionsUpgradingEnabled", "no effect without localSessionsEnabled=true")
+    if config.readonlymode_enabled and not config.local_sessions_enabled:
+        yield note("readonlymode.enabled", "without a quorum only local sessions can begin: see localSessionsEnabled")
+    if not config.sync_enabled and not config.observer:
+        yield note("syncEnabled", "it has an effect on observers only", "note")
+    if config.testingonly_initial_zxid is not None:
+        yield note("testingonly.initialZxid", "risky: for tests only")
+
+
+def _loopback(host: str) -> bool:
+    """Whether a name or address is one that each machine has for itself."""
+    return host == "localhost" or host.startswith("127.") or host == "0:0:0:0:0:0:0:1"

@@ -85,7 +85,8 @@ class Key:
     @property
     def spellings(self) -> tuple[str, ...]:
         """Every name under which the key may be written."""
-        return tuple(dict.fromkeys((self.name, self.java_property, f"zookeeper.{self.name}")))
+        java = self.java_property
+        return tuple(dict.fromkeys((self.name, java, f"zookeeper.{self.name}", java.removeprefix("zookeeper."))))
 
 
 def setting(
@@ -100,6 +101,7 @@ def setting(
     minimum: int | None = None,
     default_text: str = "",
     prefixed: bool = True,
+    java_property: str = "",
     ensemble: bool = False,
     later: str = "",
 ) -> Any:
@@ -107,13 +109,14 @@ def setting(
     Declare a field of a frozen configuration class.
 
     @param prefixed: the Java property is C{zookeeper.NAME} (most) rather than C{NAME}.
+    @param java_property: the name of the Java property where it is another.
     @return: a dataclass field; typed C{Any} so that the annotation of the class is what a type checker reads.
     """
     if kind is None:
         kind = _KIND_OF[type(default)]
     key = Key(
         name=name,
-        java_property=f"zookeeper.{name}" if prefixed else name,
+        java_property=java_property or (f"zookeeper.{name}" if prefixed else name),
         kind=kind,
         default=default,
         default_text=default_text,

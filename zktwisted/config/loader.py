@@ -18,11 +18,11 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from zktwisted.config import others
-from zktwisted.config.ensemble import ANY_HOST, Address, Ensemble, normal_host, parse_role
+from zktwisted.config.ensemble import ANY_HOST, Address, Ensemble, Member, normal_host, parse_role
 from zktwisted.config.fields import Key, Kind, number, parse, remedy, render
 from zktwisted.config.properties import decode_properties, parse_properties
 from zktwisted.config.server import Note, ServerConfig, keys_by_attribute
-from zktwisted.errors import ConfigError
+from zktwisted.errors import ConfigError, ServerIdError
 
 __all__ = ["Loading", "Setting", "environment_settings", "file_settings", "load_file", "load_text"]
 
@@ -122,6 +122,7 @@ class Loading:
 
     @ivar settings: what was given, in order of precedence.
     @ivar used: the settings that count, by the name of their key without prefix.
+    @ivar members: the server, group and weight lines that count, from wherever they stand.
     @ivar keys: of those the ones that have a field, with their key.
     @ivar errors: what is wrong, in the order of the settings.
     @ivar notes: remarks on what is not wrong.
@@ -144,7 +145,7 @@ class Loading:
         self.config: ServerConfig | None = None
         self._values: dict[str, Any] = {}
         self._properties: dict[str, str] = {}
-        self._members: dict[str, Setting] = {}
+        self.members: dict[str, Setting] = {}
         self._sort()
         self._read_values()
         if self.errors:
@@ -154,7 +155,7 @@ class Loading:
         try:
             config = self._build(myid, config_file)
             if supported_only:
-                self._refuse_ensemble(config)
+                self._check_ensemble(config)
         except ConfigError as error:
             self._add(error)
         else:
@@ -183,8 +184,8 @@ class Loading:
         for setting in self.settings:
             member = setting.key.startswith(("server.", "group.", "weight.")) or setting.key == "version"
             if member and not setting.is_property:
-                self._members.pop(setting.key, None)
-                self._members[setting.key] = setting
+                self.members.pop(setting.key, None)
+                self.members[setting.key] = setting
                 continue
             key = known.get(setting.key)
             name = key.name if key else setting.key.removeprefix(PREFIX)
@@ -297,18 +298,13 @@ class Loading:
             return config.replace(myid=sid)
         port, host = self._client_address(config, ensemble, sid)
         config = config.replace(myid=sid, ensemble=ensemble, client_port=port, client_port_address=host)
-        if _distributed(config):
-            if not config.init_limit:
-                raise ConfigError("initLimit is not set", key="initLimit", remedy="write ticks, such as 10")
-            if not config.sync_limit:
-                raise ConfigError("syncLimit is not set", key="syncLimit", remedy="write ticks, such as 5")
-            if sid is None:
-                path = os.path.join(config.data_dir, "myid")
-                raise ConfigError("myid file is missing", key="myid", remedy=f"write the id to {path}, or use --myid")
-        return config
+        if config.distributed and sid is None:
+            path = os.path.join(config.data_dir, "myid")
+            raise ConfigError("myid file is missing", key="myid", remedy=f"write the id to {path}, or use --myid")
+        return config.replace(peer_type=self._role(config))
 
     def _ensemble(self, config: ServerConfig) -> Ensemble | None:
-        lines = self._members
+        lines = self.members
         if config.dynamic_config_file:
             for name, setting in lines.items():
                 if name != "version":
@@ -326,7 +322,10 @@ class Loading:
                     ConfigError("dynamic file shouldn't have version inside", key="version", remedy="remove the line"),
                     lines["version"],
                 )
-            self._members = lines
+            version = _version_of(config.dynamic_config_file)
+            if version is not None:
+                lines["version"] = Setting("version", version, config.dynamic_config_file)
+            self.members = lines
         if not lines:
             if not config.standalone_enabled:
                 Ensemble(()).check(standalone_enabled=False)
@@ -400,21 +399,76 @@ class Loading:
                     remedy=f"write {' or '.join(offered)}",
                 )
 
-    def _refuse_ensemble(self, config: ServerConfig) -> None:
-        if _distributed(config):
-            assert config.ensemble is not None
-            count = len(config.ensemble.members)
-            raise ConfigError(
-                f"ensembles are not supported yet, and the server lines name one of {count}"
-                if count > 1
-                else "ensembles are not supported yet, not even of one server (standaloneEnabled=false)",
-                key=f"server.{config.ensemble.members[0].sid}",
-                remedy="remove the server lines to run a standalone server",
-            )
+    def _role(self, config: ServerConfig) -> str:
+        """participant or observer: what the server line says, whatever peerType says."""
+        member = config.member
+        if member is None or member.role == config.peer_type:
+            return config.peer_type
+        if "peerType" in self.used:
+            self.note(self.used["peerType"], f"server.{member.sid} says {member.role}, which counts")
+        return member.role
+
+    def _check_ensemble(self, config: ServerConfig) -> None:
+        """
+        Refuse an ensemble of which this server cannot be a part; remark on one that could be better.
+
+        @raise ConfigError: see there.
+        """
         ensemble = config.ensemble
-        if ensemble and config.myid is not None and ensemble.member(config.myid) is None:
-            setting = next(iter(self._members.values()))
-            self.note(setting, f"ignored: the id of this server is {config.myid}")
+        if ensemble is None:
+            return
+        first = next(iter(self.members.values()))
+        if not config.distributed:
+            if config.myid is not None and ensemble.member(config.myid) is None:
+                self.note(first, f"ignored: the id of this server is {config.myid}")
+            return
+        if config.member is None:
+            listed = ", ".join(str(member.sid) for member in ensemble.members)
+            raise ServerIdError(
+                f"My id {config.sid} not in the peer list",
+                file=os.path.join(config.data_dir, "myid"),
+                remedy=f"the server lines name {listed}; write the id of this server there, or a line for it",
+            )
+        if config.reconfig_enabled:
+            raise ConfigError(
+                "adding and removing servers while they run (reconfig) is not offered yet",
+                key="reconfigEnabled",
+                remedy="write reconfigEnabled=false, on every server",
+            )
+        unfinished = f"{config.config_file}.dynamic.next"
+        if config.config_file is not None and os.path.exists(unfinished):
+            raise ConfigError(
+                "a change of the servers was begun and not finished",
+                file=unfinished,
+                remedy="let the Java server that began it finish it, or remove the file if it was given up",
+            )
+        self._check_addresses(config, config.member, ensemble)
+        voters = len(ensemble.voters)
+        if voters == 2 and not ensemble.hierarchical:
+            self.note(first, "with 2 voters the ensemble stops when either fails; 3 are needed to survive one")
+        elif voters % 2 == 0 and not ensemble.hierarchical:
+            self.note(first, f"{voters} voters survive no more failures than {voters - 1}; use an odd number")
+
+    def _check_addresses(self, config: ServerConfig, mine: Member, ensemble: Ensemble) -> None:
+        """No two ports of servers may be the same, nor may one be the port for clients."""
+        seen: dict[Address, int] = {}
+        for member in ensemble.members:
+            for address in (*member.addresses, *member.election_addresses):
+                other = seen.setdefault(address, member.sid)
+                if other != member.sid:
+                    raise ConfigError(
+                        f"{address} is an address of server.{other} as well",
+                        key=f"server.{member.sid}",
+                        remedy="give each server ports of its own",
+                    )
+        host = normal_host(config.client_port_address or ANY_HOST)
+        for address in (*mine.addresses, *mine.election_addresses):
+            if address.port == config.client_port and address.port and host in (ANY_HOST, address.host):
+                raise ConfigError(
+                    f"clients would be served on {address}, where other servers are",
+                    key="clientPort" if "clientPort" in self.used else f"server.{mine.sid}",
+                    remedy="give clients a port of their own",
+                )
 
     # -- errors
 
@@ -424,7 +478,7 @@ class Loading:
     def _placed(self, error: ConfigError, setting: Setting | None = None) -> ConfigError:
         """Tell an error the file and line of the setting that it is about."""
         if setting is None and error.key is not None:
-            setting = self.used.get(error.key) or self._members.get(error.key)
+            setting = self.used.get(error.key) or self.members.get(error.key)
         if setting is not None and error.file is None:
             error.file, error.line, error.key = setting.source, setting.line, setting.key
         return error
@@ -442,7 +496,9 @@ def _value(key: Key, text: str) -> Any:
     value = parse(key, text)
     if key.attribute == "election_alg" and value != 3:
         raise ConfigError(
-            "Invalid electionAlg value. Only 3 is supported.", key=key.name, remedy="remove it, or write 3"
+            "Invalid electionAlg value. Only 3 is supported.",
+            key=key.name,
+            remedy="remove it, or write 3: the elections over UDP (0 to 2) gave way to the one over TCP",
         )
     if key.attribute == "snapshot_compression_method":
         if value.lower() not in ("", "gz", "snappy"):
@@ -468,10 +524,11 @@ def _lenient(key: Key, text: str) -> Any:
 _HASH = re.compile(r"MD5|SHA-?1?|SHA-?(224|256|384|512)|SHA-512/(224|256)|SHA3-(224|256|384|512)", re.IGNORECASE)
 
 
-def _distributed(config: ServerConfig) -> bool:
-    """Whether Java would run a quorum peer."""
-    ensemble = config.ensemble
-    return ensemble is not None and (not config.standalone_enabled or len(ensemble.voters) > 1)
+def _version_of(path: str) -> str | None:
+    """The version of a dynamic file, in hexadecimal: what follows the last dot of its path, if it is a number."""
+    text = path.rpartition(".")[2] if "." in path else ""
+    valid = re.fullmatch(r"[+-]?[0-9a-fA-F]+", text) and -(1 << 63) <= int(text, 16) < 1 << 63
+    return text if valid else None
 
 
 _SPELLINGS: dict[str, Key] = {}

@@ -40,6 +40,7 @@ _ADMIN = Refused("the admin server is not supported yet", "write admin.enableSer
 _AUDIT = Refused("the audit log is not supported yet", "write audit.enable=false")
 _PROMETHEUS = Refused("the Prometheus exporter is not supported yet", "remove it; the word mntr has the same figures")
 _OLD_TTL = Refused("TTL nodes in the form of ZooKeeper 3.5.3 are not supported", "write false")
+_ORACLE = Refused("an oracle that decides between two servers is not supported", "remove it; three servers need none")
 
 _HARMLESS = Ignored("it switches on nothing")
 _THREADS = Ignored("there is one event loop and no such threads or buffers here")
@@ -117,7 +118,7 @@ _NAMES: dict[str, Refused | Ignored | Kept] = {
     "tracelog.*": _LOGGING,
     "leader.nodelay": Ignored("small packets are always sent at once"),
     "follower.nodelay": Ignored("small packets are always sent at once"),
-    "oraclePath": Ignored("an oracle decides between two servers; here is one"),
+    "oraclePath": _ORACLE,
     "testingonly.*": _TESTING,
     "test.*": _TESTING,
 }

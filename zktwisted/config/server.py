@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from zktwisted.config.ensemble import Ensemble
+from zktwisted.config.ensemble import OBSERVER, Ensemble, Member
 from zktwisted.config.fields import Key, render
 from zktwisted.config.settings import Settings
 from zktwisted.errors import ConfigError
@@ -91,6 +91,10 @@ class ServerConfig(Settings):
             derived["max_write_queue_poll_time"] = self.flush_delay // 3
         if self.jute_max_buffer_extra_size == -1:
             derived["jute_max_buffer_extra_size"] = self.jute_max_buffer
+        if self.connect_to_learner_master_limit == 0:
+            derived["connect_to_learner_master_limit"] = self.init_limit
+        if self.quorum_cnxn_timeout_ms == -1:
+            derived["quorum_cnxn_timeout_ms"] = self.sync_limit * self.tick_time
         for name, value in derived.items():
             object.__setattr__(self, name, value)
         object.__setattr__(self, "_derived", frozenset(derived))
@@ -158,6 +162,41 @@ class ServerConfig(Settings):
         """The listen backlog, with -1 resolved as Java does."""
         return 50 if self.client_port_listen_backlog == -1 else self.client_port_listen_backlog
 
+    @property
+    def distributed(self) -> bool:
+        """Whether this server takes part in an ensemble: several voters, or one that insists (standaloneEnabled)."""
+        ensemble = self.ensemble
+        return ensemble is not None and (not self.standalone_enabled or len(ensemble.voters) > 1)
+
+    @property
+    def sid(self) -> int:
+        """The id by which the other servers know this one; 0 outside of ensembles."""
+        return self.myid if self.distributed and self.myid is not None else 0
+
+    @property
+    def member(self) -> Member | None:
+        """The server line of this server, in an ensemble."""
+        ensemble = self.ensemble
+        return ensemble.member(self.sid) if self.distributed and ensemble is not None else None
+
+    @property
+    def observer(self) -> bool:
+        """Whether this server is in an ensemble without a vote."""
+        member = self.member
+        return member is not None and member.role == OBSERVER
+
+    @property
+    def outstanding_limit(self) -> int:
+        """
+        The share of C{globalOutstandingLimit} that is this server's.
+
+        The leader has to do with the requests of all voters, so each of them takes a part (spec: quorum 1.2).
+        """
+        voters = len(self.ensemble.voters) if self.ensemble is not None and self.distributed else 0
+        if self.observer or voters <= 2:
+            return self.global_outstanding_limit
+        return max(1, self.global_outstanding_limit // (voters - 1))
+
     def allows_four_letter_word(self, word: str) -> bool:
         """Whether the whitelist lets C{word} be answered; srvr always is, isro in read-only mode."""
         words = self.four_letter_words_whitelist
@@ -217,6 +256,7 @@ def _contradictions(config: ServerConfig) -> Iterator[tuple[str, str, str]]:
             "minSessionTimeout must not be larger than maxSessionTimeout",
             f"{config.min_session_timeout} > {config.max_session_timeout}; usual are 2 and 20 x tickTime",
         )
+    yield from _contradictions_of_ensembles(config)
     if config.tick_time < 0:
         yield "tick_time", f"a tick of {config.tick_time} ms is no time", "write milliseconds, such as 2000"
     if config.enforce_auth_enabled and not config.enforce_auth_schemes:
@@ -224,4 +264,25 @@ def _contradictions(config: ServerConfig) -> Iterator[tuple[str, str, str]]:
             "enforce_auth_enabled",
             "enforce.auth.enabled is true, so enforce.auth.schemes must be configured",
             "write enforce.auth.schemes=digest, for example",
+        )
+
+
+def _contradictions_of_ensembles(config: ServerConfig) -> Iterator[tuple[str, str, str]]:
+    """What a server needs to be one of several."""
+    if not config.distributed:
+        return
+    for attribute, name, usual in (("init_limit", "initLimit", 10), ("sync_limit", "syncLimit", 5)):
+        ticks = getattr(config, attribute)
+        if ticks == 0:
+            yield attribute, f"{name} is not set", f"write ticks, such as {usual}"
+        if ticks < 0:
+            yield attribute, f"{ticks} ticks are no time", f"write ticks, such as {usual}"
+    if config.connect_to_learner_master_limit < 0:
+        ticks = config.connect_to_learner_master_limit
+        yield "connect_to_learner_master_limit", f"{ticks} ticks are no time", "write ticks, or 0 for initLimit"
+    if config.extended_types_enabled and config.sid > 254:
+        yield (
+            "extended_types_enabled",
+            f"nodes with a time to live need server ids up to 254, and this one is {config.sid}",
+            "give this server another id, or write extendedTypesEnabled=false",
         )

@@ -364,7 +364,7 @@ class Settings:
         section=OPERATIONS, strict=True
     )
 
-    # -- ensembles: accepted and validated; without effect on a single server
+    # -- ensembles: without effect on a single server
 
     init_limit: int = setting(
         "initLimit", 0, "Time that a learner has to connect and to sync.", unit="ticks", strict=True,
@@ -379,8 +379,8 @@ class Settings:
         section=ENSEMBLE, ensemble=True, default_text="initLimit"
     )
     election_alg: int = setting(
-        "electionAlg", 3, "The election algorithm; there is only 3.", strict=True, section=ENSEMBLE,
-        ensemble=True
+        "electionAlg", 3, "The election algorithm; there is only 3, fast leader election over TCP.", strict=True,
+        section=ENSEMBLE, ensemble=True
     )
     dynamic_config_file: str = setting(
         "dynamicConfigFile", "", "File that holds the server, group and weight lines.", kind=Kind.PATH,
@@ -391,8 +391,9 @@ class Settings:
         section=ENSEMBLE, ensemble=True
     )
     reconfig_enabled: bool = setting(
-        "reconfigEnabled", False, "Allow clients to change the ensemble.", strict=True, section=ENSEMBLE,
-        ensemble=True
+        "reconfigEnabled", False,
+        "Let clients add and remove servers; not offered yet, so an ensemble refuses C{true}.", strict=True,
+        section=ENSEMBLE, ensemble=True
     )
     peer_type: str = setting(
         "peerType", "participant", "participant or observer; the server line wins.", strict=True,
@@ -400,7 +401,7 @@ class Settings:
     )
     sync_enabled: bool = setting(
         "syncEnabled", True, "An observer keeps a log and snapshots.", strict=True, section=ENSEMBLE,
-        ensemble=True
+        java_property="zookeeper.observer.syncEnabled", ensemble=True
     )
     observer_master_port: int = setting(
         "observerMasterPort", 0, "Port on which a follower accepts observers; 0 is off.", kind=Kind.PORT,
@@ -461,12 +462,18 @@ class Settings:
         "forceSnapshotSync", False, "The leader always sends a snapshot.", section=ENSEMBLE, ensemble=True
     )
     leader_max_time_to_wait_for_epoch: int = setting(
-        "leader.maxTimeToWaitForEpoch", -1, "How long a new leader waits for the epochs of a quorum.",
-        unit="ms", section=ENSEMBLE, ensemble=True, default_text="initLimit x tickTime"
+        "leader.maxTimeToWaitForEpoch", -1,
+        "A new leader that waits longer for the epochs of a quorum gives up early; -1 is off.", unit="ms",
+        section=ENSEMBLE, ensemble=True, default_text="off: initLimit alone counts"
     )
     leader_connect_delay_during_retry_ms: int = setting(
         "leaderConnectDelayDuringRetryMs", 100, "Pause between attempts to reach the leader.", unit="ms",
-        section=ENSEMBLE, ensemble=True
+        section=ENSEMBLE, ensemble=True, minimum=100
+    )
+    testingonly_initial_zxid: int | None = setting(
+        "testingonly.initialZxid", None,
+        "For tests: the lower half of the zxid with which a leader begins.", kind=Kind.LONG, section=ENSEMBLE,
+        default_text="none", ensemble=True
     )
     observer_reconnect_delay_ms: int = setting(
         "observer.reconnectDelayMs", 0, "Longest random pause before an observer connects again.",
