@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.interop.clients import servers
+from tests.interop.ensembles import Ensemble
 from tests.interop.process import ServerProcess
 
 MakeServer = Callable[..., ServerProcess]
+MakeEnsemble = Callable[..., Ensemble]
 
 
 @pytest.fixture
@@ -51,3 +53,20 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
     if servers.kind_under_test() == servers.OURS:
         assert status == 0, running.output
         assert not servers.failures(running), "the server met something that it did not foresee"
+
+
+@pytest.fixture
+def make_ensemble(tmp_path: Path) -> Iterator[MakeEnsemble]:
+    """Return a maker of ensembles for one test; all their servers are ended with it, and none may have stumbled."""
+    made: list[Ensemble] = []
+
+    def make(kinds: Mapping[int, str], **options: Any) -> Ensemble:
+        for kind in {*kinds.values()} - {servers.OURS}:
+            servers.need_java(kind)
+        made.append(Ensemble(tmp_path / f"ensemble-{len(made)}", kinds, **options))
+        return made[-1]
+
+    yield make
+    for ensemble in made:
+        ensemble.close()
+    assert not [line for ensemble in made for line in ensemble.failures()]

@@ -141,6 +141,11 @@ class ServerProcess:
         """End the process politely, forcibly after *timeout* seconds, and return its exit status."""
         return self._end(signal.SIGTERM, timeout)
 
+    def send(self, number: signal.Signals) -> None:
+        """Send the process a signal."""
+        assert self._process is not None, "the server was not started"
+        self._process.send_signal(number)
+
     def kill9(self) -> None:
         """End the process at once, as a crash does."""
         self._end(signal.SIGKILL, 20.0)
