@@ -374,6 +374,32 @@ class TruncateTests(SynchronousTestCase):
         self.assertRaises(StoreError, database(disk).truncate, 11)
         self.assertRaises(StoreError, database(MemoryDisk()).truncate, 1)
 
+    def test_no_snapshot_left(self) -> None:
+        """Where only a snapshot behind the target has the history, nothing is touched: it would be lost."""
+        disk, toy = self.history()
+        for name in ("snapshot.0", "snapshot.4"):
+            del disk.files[name]
+        before = dict(disk.files)
+        with self.assertRaises(StoreError) as caught:
+            database(disk).truncate(8)
+        self.assertIn("No snapshot to truncate to! zxid 0x8", str(caught.exception))
+        self.assertEqual(disk.files, before)
+        _, again, _ = restored(disk)
+        self.assertEqual(again.zxids, toy.zxids)
+
+    def test_in_a_running_server(self) -> None:
+        """A server cuts, restores and goes on without a new start."""
+        disk, _ = self.history()
+        opened, toy, _ = restored(disk)
+        write(opened, toy, 12, 14)
+        opened.truncate(12)
+        result = opened.restore(toy)
+        self.assertEqual((toy.zxids, result.zxid), ([2, 4, 6, 8, 10, 12], 12))
+        self.assertEqual([zxid for zxid, _ in opened.committed], [12])
+        write(opened, toy, 13)
+        _, toy, _ = restored(disk)
+        self.assertEqual(toy.zxids, [2, 4, 6, 8, 10, 12, 13])
+
 
 class PurgeTests(SynchronousTestCase):
     """Throwing old files away."""

@@ -19,14 +19,18 @@ from typing import Protocol
 from zktwisted.errors import DataDirectoryError, ProtocolError, StoreError
 from zktwisted.store import snapshot, txnlog
 from zktwisted.store.disk import PARTIAL_PREFIX, Disk, Done, FileBytes
+from zktwisted.store.epochs import Epochs, load_epochs, write_epoch
+from zktwisted.store.history import Batch, read_log
 from zktwisted.store.snapshot import SnapshotDigest, Trailer
 from zktwisted.store.txnlog import Note, TxnLog
 
 __all__ = [
     "Database",
+    "Epochs",
     "Note",
     "NullDatabase",
     "Options",
+    "QuorumStorage",
     "Restored",
     "SnapshotDigest",
     "Storage",
@@ -116,6 +120,10 @@ class Storage(Protocol):
         """Collect one entry for the next L{commit}."""
 
     @property
+    def committed(self) -> deque[tuple[int, bytes]]:
+        """The last transactions applied, as (zxid, entry), oldest first, for servers that fell behind."""
+
+    @property
     def snapshotting(self) -> bool:
         """Whether a snapshot is being written."""
 
@@ -142,6 +150,31 @@ class Storage(Protocol):
 
     def purge(self, keep: int) -> list[str]:
         """Throw old files away."""
+
+
+class QuorumStorage(Storage, Protocol):
+    """What a member of an ensemble needs besides."""
+
+    def epochs(self, last_zxid: int) -> Awaitable[Epochs]:
+        """Read the epochs on disk."""
+
+    def write_epoch(self, name: str, epoch: int) -> Awaitable[None]:
+        """Replace one of them."""
+
+    def log_from(self, zxid: int, until: int, limit: int) -> Iterator[Batch | None]:
+        """Read the logs."""
+
+    def newest_snapshot_size(self) -> int:
+        """The size of the newest snapshot."""
+
+    def last_logged_zxid(self) -> int:
+        """The zxid of the last record on disk, -1 without logs."""
+
+    def truncate(self, zxid: int) -> None:
+        """Forget every transaction after C{zxid}."""
+
+    def replace_history(self, zxid: int) -> None:
+        """Forget all that is not the snapshot of C{zxid}."""
 
 
 def check_directories(log_disk: Disk, snap_disk: Disk, autocreate: bool = True) -> None:
@@ -200,7 +233,7 @@ class Database:
         self._log = TxnLog(log_disk, options.pre_alloc_size_kib)
         #: Collect one entry for the next L{commit}: C{append(zxid, entry)}.
         self.append: Callable[[int, bytes], None] = self._log.append
-        #: The last transactions as (zxid, entry), oldest first, for servers that fell behind.
+        #: The last transactions applied, as (zxid, entry), oldest first, for servers that fell behind.
         self.committed: deque[tuple[int, bytes]] = deque(maxlen=max(0, options.commit_log_count))
         self._snapshotting = False
         self._last_snapshot = -1
@@ -230,6 +263,7 @@ class Database:
         @raise StoreError: the files are damaged in a way that no crash leaves, or contradict one another.
         """
         result = Restored()
+        self.roll()
         self._remove_partial()
         initialize = self._take_marker()
         self.committed.clear()
@@ -370,28 +404,76 @@ class Database:
         """
         Forget every transaction after C{zxid}, in logs and snapshots; L{restore} must follow (spec: storage 2.6).
 
-        Nothing may be on its way to the disk.
+        Nothing may be on its way to the disk.  Nothing is touched if what would be left is no history.
 
-        @raise StoreError: there is no record of C{zxid} or a later one.
+        @raise StoreError: there is no record of C{zxid} or a later one, or no snapshot of C{zxid} or an earlier one.
         """
         self.roll()
-        disk = self._log_disk
+        disk, snap_disk = self._log_disk, self._snap_disk
         logs = txnlog.log_files(disk.names())
         if not logs or self.last_logged_zxid() < zxid:
             raise StoreError(f"No log files found to truncate! zxid 0x{zxid:x}, directory {disk.path}")
+        snapshots = snapshot.snapshot_files(snap_disk.names())
+        usable = any(first <= zxid and snapshot.is_candidate(snap_disk, name) for first, name in snapshots)
+        if not usable and not self._options.trust_empty:
+            raise StoreError(f"No snapshot to truncate to! zxid 0x{zxid:x}, directory {snap_disk.path}")
         # The latest first: a crash in between leaves a history without holes.
         for first, name in reversed(logs):
             if first > zxid:
                 disk.remove(name)
-        for first, name in snapshot.snapshot_files(self._snap_disk.names()):
+        for first, name in snapshots:
             if first > zxid:
-                self._snap_disk.remove(name)
+                snap_disk.remove(name)
         remaining = [log for log in logs if log[0] <= zxid]
         if remaining:
             name = remaining[-1][1]
             reader = txnlog.LogReader(name, disk.read(name), self._options.max_entry)
             disk.truncate(name, txnlog.cut_offset(reader, zxid))
         self.committed.clear()
+
+    # -- in an ensemble
+
+    def epochs(self, last_zxid: int) -> Awaitable[Epochs]:
+        """
+        Read the epochs that are on disk, or put there those of a new database (spec: quorum 5).
+
+        @raise StoreError: they are no numbers, or contradict one another or the history.
+        """
+        return load_epochs(self._snap_disk, last_zxid)
+
+    def write_epoch(self, name: str, epoch: int) -> Awaitable[None]:
+        """Replace C{acceptedEpoch} or C{currentEpoch}; durable when the result has come."""
+        return write_epoch(self._snap_disk, name, epoch)
+
+    def log_from(self, zxid: int, until: int, limit: int) -> Iterator[Batch | None]:
+        """Read the logs, see L{read_log}; may be iterated in a thread, and while the log is being written."""
+        return read_log(self._log_disk, self._snap_disk, zxid, until, limit, self._options.max_entry)
+
+    def newest_snapshot_size(self) -> int:
+        """Return the size of the newest snapshot in bytes, 0 without any (spec: quorum 6.2, rule 5)."""
+        disk = self._snap_disk
+        for _, name in snapshot.snapshot_files(disk.names()):
+            if snapshot.is_candidate(disk, name):
+                return disk.size(name)
+        return 0
+
+    def replace_history(self, zxid: int) -> None:
+        """
+        Forget all that is not the snapshot of C{zxid}, which has just been written: it is another server's history.
+
+        Between our log and what will be logged from here on, transactions are missing; and what is newer than the
+        image was never committed.  A later start must believe neither (spec: quorum 7.1).
+
+        Nothing may be on its way to the disk.
+        """
+        self.roll()
+        # The latest first, and the snapshots last: what a crash in between leaves is no history with a hole.
+        for _, name in reversed(txnlog.log_files(self._log_disk.names())):
+            self._log_disk.remove(name)
+        for first, name in snapshot.snapshot_files(self._snap_disk.names()):
+            if first != zxid:
+                self._snap_disk.remove(name)
+        self._last_snapshot = zxid
 
     # -- snapshots
 
@@ -465,6 +547,10 @@ class NullDatabase:
 
     snapshotting = False
     last_snapshot_zxid = -1
+
+    def __init__(self) -> None:
+        #: Nobody falls behind.
+        self.committed: deque[tuple[int, bytes]] = deque(maxlen=0)
 
     def append(self, zxid: int, entry: bytes) -> None:
         """Forget the entry."""
