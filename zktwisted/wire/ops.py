@@ -156,6 +156,17 @@ def zxid_epoch(zxid: int) -> int:
     return (zxid >> 32) & 0xFFFFFFFF
 
 
+def zxid_counter(zxid: int) -> int:
+    """Return the counter of a zxid: its low 32 bits, 0 for the zxid with which an epoch begins."""
+    return zxid & 0xFFFFFFFF
+
+
+def make_zxid(epoch: int, counter: int) -> int:
+    """Put a zxid together; signed, as it stands on the wire."""
+    zxid = (epoch & 0xFFFFFFFF) << 32 | (counter & 0xFFFFFFFF)
+    return zxid - (1 << 64) if zxid >> 63 else zxid
+
+
 def show_zxid(zxid: int) -> str:
     """Render a zxid (or session id) as ZooKeeper does: C{0x} and lower-case hex of the unsigned 64 bits."""
     return f"0x{zxid & 0xFFFFFFFFFFFFFFFF:x}"
