@@ -24,11 +24,13 @@ from twisted.python.usage import UsageError
 from twisted.trial.unittest import SynchronousTestCase
 
 from zktwisted import tap
-from zktwisted.config import Note, ServerConfig
-from zktwisted.errors import ConfigError, DataDirectoryError, StoreError
+from zktwisted.config import Ensemble, Note, ServerConfig
+from zktwisted.errors import ConfigError, DataDirectoryError, ServerIdError, StoreError
+from zktwisted.server.local_ensemble import LocalEnsemble, local_configs
 from zktwisted.server.snapshots import SnapshotError
-from zktwisted.tap import DEFAULT_DATA_DIR, Options, ServerProcess
+from zktwisted.tap import DEFAULT_DATA_DIR, EnsembleProcess, Options, ServerProcess
 
+VOTERS = "initLimit=10\nsyncLimit=5\nserver.1=a:2888:3888\nserver.2=b:2888:3888\nserver.3=c:2888:3888\n"
 FLAGS = ("SERVER_JVMFLAGS", "JVMFLAGS", "ZOO_DATADIR_AUTOCREATE_DISABLE")
 
 
@@ -89,6 +91,14 @@ class FakeServer:
 
     def when_failed(self) -> Deferred[None]:
         return self.failing
+
+
+class Leaving(Exception):
+    """A reason that says itself how the process has to end."""
+
+    def __init__(self, reason: str, status: int) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 class TapTestCase(SynchronousTestCase):
@@ -164,6 +174,41 @@ class OptionsTests(TapTestCase):
         self.assertEqual(parsed("--myid", "3").server_config().myid, 3)
         self.assertRaises(UsageError, parsed, "--myid", "x")
 
+    def test_member(self) -> None:
+        """Server lines and an id make a member of an ensemble."""
+        path = self.zoo_cfg(f"dataDir=/a\nclientPort=5\n{VOTERS}")
+        config = parsed("--myid", "2", "--config", path).server_config()
+        self.assertEqual((config.distributed, config.sid), (True, 2))
+
+    def test_ensemble(self) -> None:
+        """A whole ensemble is made from two numbers; what it needs besides may be set."""
+        options = parsed("--ensemble", "3", "--observers", "1", "-d", "/d", "-D", "snapCount=7")
+        configs = options.ensemble_configs()
+        self.assertEqual([config.sid for config in configs], [1, 2, 3, 4])
+        self.assertEqual(configs[3].data_dir, "/d/4")
+        self.assertTrue(configs[3].observer)
+        self.assertEqual(configs[0].snap_count, 7)
+        directory = os.path.join(os.getcwd(), "zookeeper-ensemble", "1")
+        self.assertEqual(parsed("--ensemble", "1").ensemble_configs()[0].data_dir, directory)
+
+    def test_ensemble_and_nonsense(self) -> None:
+        """What cannot go together, and numbers that are none, are refused."""
+        path = self.zoo_cfg("dataDir=/a")
+        for arguments in (
+            ("--ensemble", "x"),
+            ("--ensemble", "0"),
+            ("--ensemble", "101"),
+            ("--ensemble", "3", "--observers", "-1"),
+            ("--observers", "1"),
+            ("--ensemble", "3", "--myid", "1"),
+            ("--ensemble", "3", "--config", path),
+            ("--ensemble", "3", path),
+            ("--ensemble", "3", "2181", "/d"),
+            ("--ensemble", "3", "-e", "tcp:0"),
+            ("--ensemble", "3", "--check-config"),
+        ):
+            self.assertRaises(UsageError, parsed, *arguments)
+
     def test_check_config(self) -> None:
         """--check-config prints the report and exits with its status."""
         path = self.zoo_cfg("dataDir=/srv/zk\nclientPort=5\n")
@@ -182,7 +227,16 @@ class OptionsTests(TapTestCase):
     def test_help(self) -> None:
         """The help names every option with a text."""
         text = str(parsed())
-        for name in ("config", "myid", "data-dir", "client-endpoint", "check-config", "property"):
+        for name in (
+            "config",
+            "myid",
+            "data-dir",
+            "ensemble",
+            "observers",
+            "client-endpoint",
+            "check-config",
+            "property",
+        ):
             self.assertRegex(text, rf"--{name}=?\s+[A-Z]")
 
 
@@ -217,6 +271,20 @@ class MakeServiceTests(TapTestCase):
             self.assertEqual(self.exit_status(tap.makeService, parsed(*arguments)), 2)
             self.assertIn(line, self.stderr.getvalue())
             self.assertEqual(self.stderr.getvalue().count("\n"), 1)
+
+    def test_unknown_id(self) -> None:
+        """An id that the server lines do not name ends the process with 1, as with Java."""
+        path = self.zoo_cfg(f"dataDir=/nowhere\n{VOTERS}")
+        self.assertEqual(self.exit_status(tap.makeService, parsed("-c", path, "--myid", "7")), 1)
+        self.assertIn("My id 7 not in the peer list", self.stderr.getvalue())
+
+    def test_ensemble(self) -> None:
+        """An ensemble is made of whole servers."""
+        process = tap.makeService(parsed("--ensemble", "3", "-d", "/d"))
+        assert isinstance(process, EnsembleProcess) and isinstance(process.server, LocalEnsemble)
+        self.assertEqual([server.config.sid for server in process.server.servers], [1, 2, 3])
+        self.assertEqual(self.exit_status(tap.makeService, parsed("--ensemble", "3", "-D", "tickTime=0")), 2)
+        self.assertIn("tickTime is not set", self.stderr.getvalue())
 
 
 class ServerProcessTests(TapTestCase):
@@ -258,6 +326,39 @@ class ServerProcessTests(TapTestCase):
         self.successResultOf(process.stopService())
         self.assertEqual(server.calls, ["start", "stop"])
 
+    def test_member(self) -> None:
+        """A member of an ensemble tells its id and its role, too."""
+        ensemble = Ensemble.parse("server.1=a:1:2\nserver.2=b:1:2")
+        _, server = self.started(init_limit=10, sync_limit=5, myid=2, ensemble=ensemble)
+        self.reactor.run()
+        server.serving.callback("follower")
+        line = "ZooKeeper serves on 127.0.0.1:2181 as follower (server 2), data in /d (zktwisted"
+        self.assertIn(line, self.stdout.getvalue())
+
+    def test_ensemble(self) -> None:
+        """An ensemble has a line for each server, and one with all addresses, when all serve."""
+        make: Any = FakeServer
+        reactor: Any = self.reactor
+        configs = local_configs(2, 0, "/d", ports=lambda wanted: wanted)
+        ensemble = LocalEnsemble(reactor, [], make)
+        servers: list[Any] = [FakeServer(reactor, config) for config in configs]
+        servers[1].addresses = [IPv4Address("TCP", "127.0.0.1", 2182)]
+        ensemble.servers.extend(servers)
+        process = EnsembleProcess(reactor, ensemble)
+        process.startService()
+        self.reactor.run()
+        servers[0].serving.callback("leader")
+        self.assertEqual(self.stdout.getvalue(), "")
+        servers[1].serving.callback("follower")
+        first, second, last = self.stdout.getvalue().splitlines()
+        self.assertEqual(first, "Server 1 serves on 127.0.0.1:2181 as leader, data in /d/1")
+        self.assertEqual(second, "Server 2 serves on 127.0.0.1:2182 as follower, data in /d/2")
+        self.assertRegex(last, r"^ZooKeeper serves on 127\.0\.0\.1:2181,127\.0\.0\.1:2182 \(zktwisted \S+\)$")
+        servers[1].failing.errback(Failure(DataDirectoryError("/d/2: gone")))
+        self.assertEqual(self.stderr.getvalue(), "/d/2: gone\n")
+        self.at_exit[0]()
+        self.assertEqual(self.exits, [3])
+
     def test_no_port(self) -> None:
         """A server without a port says so."""
         _, server = self.started()
@@ -289,6 +390,8 @@ class ServerProcessTests(TapTestCase):
             ),
             (CannotListenError("", 2181, in_use), 1, "Cannot listen on 2181: Address already in use"),
             (ConfigError("no", key="dataDir"), 2, "dataDir: no"),
+            (ServerIdError("My id 7 not in the peer list"), 1, "My id 7 not in the peer list"),
+            (Leaving("the election port is in use", 14), 14, "the election port is in use"),
             (DataDirectoryError("/d: log directory has snapshot files"), 3, "/d: log directory has snapshot files"),
             (PermissionError(errno.EACCES, "Permission denied", "/d"), 3, "/d: Permission denied"),
         ):

@@ -12,16 +12,16 @@ import atexit
 import gc
 import os
 import sys
-from typing import TYPE_CHECKING, ClassVar, NoReturn, TextIO, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TextIO, cast
 
 from twisted.application.service import Service
 from twisted.logger import Logger
 from twisted.python import usage
 
-from zktwisted.errors import ConfigError, DataDirectoryError, StoreError
+from zktwisted.errors import ConfigError, DataDirectoryError, ServerIdError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from twisted.internet.base import ReactorBase
     from twisted.internet.defer import Deferred
@@ -30,14 +30,21 @@ if TYPE_CHECKING:
 
     from zktwisted.config import ServerConfig
     from zktwisted.config.loader import Setting
+    from zktwisted.server.local_ensemble import LocalEnsemble
     from zktwisted.server.service import ZooKeeperService
 
-__all__ = ["DEFAULT_DATA_DIR", "Options", "ServerProcess", "makeService", "tune_gc"]
+__all__ = ["DEFAULT_DATA_DIR", "EnsembleProcess", "Options", "ServerProcess", "makeService", "tune_gc"]
 
 log = Logger()
 
 DEFAULT_DATA_DIR = "zookeeper-data"
 """Where a server keeps its data that was told nothing: in the working directory, created at start."""
+
+DEFAULT_ENSEMBLE_DIR = "zookeeper-ensemble"
+"""Where the servers of --ensemble keep theirs."""
+
+MOST_SERVERS = 100
+"""The ports that the servers of --ensemble would like lie so far apart that not many more have room."""
 
 # Exit statuses are those of the Java server, so that scripts which look at them keep working.
 EXIT_UNEXPECTED = 1
@@ -53,13 +60,16 @@ class Options(usage.Options):
 
     longdesc = (
         "This starts a ZooKeeper server. Without any options it serves on 127.0.0.1:2181 and keeps its data in "
-        f"the directory {DEFAULT_DATA_DIR}, which it creates. With --config it takes the zoo.cfg of a Java server."
+        f"the directory {DEFAULT_DATA_DIR}, which it creates. With --config it takes the zoo.cfg of a Java server, "
+        "and with server lines there it joins an ensemble. With --ensemble 3 it starts a whole one, to try out."
     )
 
     optParameters: ClassVar = [
         ["config", "c", None, "Read this zoo.cfg."],
         ["myid", None, None, "The id of this server, when its data directory has no file myid."],
         ["data-dir", "d", None, f"Keep the data in this directory. [default: dataDir, or {DEFAULT_DATA_DIR}]"],
+        ["ensemble", None, None, "Start so many servers that form an ensemble, in one process, for trying out."],
+        ["observers", None, None, "Add so many servers without a vote to --ensemble."],
     ]
 
     optFlags: ClassVar = [
@@ -119,6 +129,7 @@ class Options(usage.Options):
                 self["myid"] = int(self["myid"])
             except ValueError:
                 raise usage.UsageError(f"--myid {self['myid']} is not a number.") from None
+        self._check_ensemble()
         if self["check-config"]:
             from zktwisted.config.check import check
 
@@ -129,13 +140,28 @@ class Options(usage.Options):
             sys.stdout.write(report.text)
             raise SystemExit(report.status)
 
+    def _check_ensemble(self) -> None:
+        """Take the numbers of C{--ensemble} and C{--observers}, and refuse what makes no sense beside them."""
+        if self["ensemble"] is None:
+            if self["observers"] is not None:
+                raise usage.UsageError("--observers belongs to --ensemble.")
+            return
+        others = ("config", "myid", "client-endpoints", "check-config", "arguments")
+        if any(self[name] for name in others):
+            raise usage.UsageError("--ensemble makes its own configuration: only --data-dir and -D go with it.")
+        for name, least in (("ensemble", 1), ("observers", 0)):
+            text = self[name] or "0"
+            if not text.isdecimal() or not least <= int(text) <= MOST_SERVERS:
+                raise usage.UsageError(f"--{name} {text} is not a number from {least} to {MOST_SERVERS}.")
+            self[name] = int(text)
+
     def settings(self) -> list[Setting]:
         """
         Every setting that was given, in order of precedence.
 
         @raise ConfigError: the configuration file cannot be read.
         """
-        from zktwisted.config.loader import Setting, environment_settings, file_settings
+        from zktwisted.config.loader import Setting, file_settings
 
         settings = []
         if self["config"] is None and not self["arguments"]:
@@ -143,8 +169,7 @@ class Options(usage.Options):
             if not self["client-endpoints"]:
                 standard |= {"clientPort": "2181", "clientPortAddress": "127.0.0.1"}
             settings += [Setting(name, value, "default") for name, value in standard.items()]
-        settings += environment_settings(os.environ)
-        settings += [Setting(name, value, "-D", None, True) for name, value in self["properties"]]
+        settings += self._properties()
         if self["config"] is not None:
             settings += file_settings(self["config"])
         names = ("clientPort", "dataDir", "tickTime", "maxClientCnxns")
@@ -152,6 +177,24 @@ class Options(usage.Options):
         if self["data-dir"] is not None:
             settings.append(Setting("dataDir", os.path.abspath(self["data-dir"]), "--data-dir"))
         return settings
+
+    def _properties(self) -> list[Setting]:
+        """Java properties, from the environment and the command line."""
+        from zktwisted.config.loader import Setting, environment_settings
+
+        given = [Setting(name, value, "-D", None, True) for name, value in self["properties"]]
+        return environment_settings(os.environ) + given
+
+    def ensemble_configs(self) -> list[ServerConfig]:
+        """
+        The configurations of the servers of C{--ensemble}.
+
+        @raise ConfigError: they cannot work.
+        """
+        from zktwisted.server.local_ensemble import local_configs
+
+        directory = self["data-dir"] or DEFAULT_ENSEMBLE_DIR
+        return local_configs(self["ensemble"], self["observers"], directory, self._properties())
 
     def server_config(self) -> ServerConfig:
         """
@@ -174,6 +217,8 @@ class ServerProcess(Service):
     @ivar server: the L{ZooKeeperService}.
     """
 
+    server: ZooKeeperService | LocalEnsemble
+
     def __init__(self, reactor: ReactorBase, config: ServerConfig, server: ZooKeeperService) -> None:
         self._reactor = reactor
         self._config = config
@@ -190,24 +235,31 @@ class ServerProcess(Service):
         self._handle_signals()
         self._reactor.callWhenRunning(self._handle_signals)
         self.server.startService()
-        self.server.when_serving().addCallbacks(self._serving, self.fail)
-        self.server.when_failed().addErrback(self.fail)
+        serving: Deferred[Any] = self.server.when_serving()
+        serving.addCallbacks(self._serving, self.fail)
+        failed: Deferred[Any] = self.server.when_failed()
+        failed.addErrback(self.fail)
 
-    def stopService(self) -> Deferred[None]:
+    def stopService(self) -> Deferred[Any]:
         """Stop the server: close the ports, answer what was asked, flush the log."""
         self.running = False
         return self.server.stopService()
 
-    def _serving(self, state: object) -> None:
-        from zktwisted import __version__
-
+    def _serving(self, state: Any) -> None:
         # What has been loaded so far lives as long as the process: never look at it again.
         gc.freeze()
+        text = "\n".join(self._lines(state))
+        # Who reads the lines may send a signal at once, so handlers have to be there.
+        self._reactor.callWhenRunning(lambda: _tell(sys.__stdout__, text))
+
+    def _lines(self, state: Any) -> Iterator[str]:
+        """What is told when the server serves."""
+        from zktwisted import __version__
+
         addresses = " and ".join(map(_shown, self.server.addresses)) or "no client port"
+        role = f" as {state} (server {self._config.sid})" if self._config.distributed else ""
         where = os.path.abspath(self._config.data_dir)
-        line = f"ZooKeeper serves on {addresses}, data in {where} (zktwisted {__version__})"
-        # Who reads the line may send a signal at once, so handlers have to be there.
-        self._reactor.callWhenRunning(lambda: _tell(sys.__stdout__, line))
+        yield f"ZooKeeper serves on {addresses}{role}, data in {where} (zktwisted {__version__})"
 
     def fail(self, failure: Failure) -> None:
         """End the process because the server could not start or cannot go on: one line says why."""
@@ -253,6 +305,30 @@ class ServerProcess(Service):
             pass  # it is stopping already
 
 
+class EnsembleProcess(ServerProcess):
+    """
+    A process whose purpose is an ensemble for trying out.
+
+    @ivar server: the L{LocalEnsemble}; it ends with the first of its servers that fails.
+    """
+
+    def __init__(self, reactor: ReactorBase, ensemble: LocalEnsemble) -> None:
+        # They differ in places only, so what there is to remark on one is true of all.
+        super().__init__(reactor, ensemble.servers[0].config, ensemble.servers[0])
+        self.server = self._ensemble = ensemble
+
+    def _lines(self, state: Any) -> Iterator[str]:
+        """What is told when all of them serve: one line each, and where clients connect."""
+        from zktwisted import __version__
+
+        for role, server in zip(state, self._ensemble.servers, strict=True):
+            addresses = " and ".join(map(_shown, server.addresses))
+            where = os.path.abspath(server.config.data_dir)
+            yield f"Server {server.config.sid} serves on {addresses} as {role}, data in {where}"
+        hosts = ",".join(map(_shown, self._ensemble.addresses))
+        yield f"ZooKeeper serves on {hosts} (zktwisted {__version__})"
+
+
 def makeService(options: Options) -> ServerProcess:
     """
     The service that C{twist zookeeper} runs.
@@ -262,6 +338,9 @@ def makeService(options: Options) -> ServerProcess:
     from twisted.internet import reactor
     from twisted.internet.endpoints import serverFromString
 
+    process = cast("ReactorBase", reactor)
+    if options["ensemble"] is not None:
+        return _make_ensemble(process, options)
     make_endpoint: Callable[[object, str], IStreamServerEndpoint] = serverFromString
     endpoints: list[IStreamServerEndpoint] | None = None
     try:
@@ -277,11 +356,20 @@ def makeService(options: Options) -> ServerProcess:
                 ) from error
             endpoints = [*(endpoints or []), endpoint]
     except ConfigError as error:
-        _leave(EXIT_CONFIG, str(error))
+        _leave(_status_of(error), str(error))
     from zktwisted.server.service import ZooKeeperService
 
-    process = cast("ReactorBase", reactor)
     return ServerProcess(process, config, ZooKeeperService(reactor, config, client_endpoints=endpoints))
+
+
+def _make_ensemble(reactor: ReactorBase, options: Options) -> EnsembleProcess:
+    from zktwisted.server.local_ensemble import LocalEnsemble
+
+    try:
+        configs = options.ensemble_configs()
+    except ConfigError as error:
+        _leave(EXIT_CONFIG, str(error))
+    return EnsembleProcess(reactor, LocalEnsemble(reactor, configs))
 
 
 def tune_gc() -> None:
@@ -302,8 +390,11 @@ def _diagnosis(failure: Failure) -> tuple[int, str | None]:
     from zktwisted.server.snapshots import SnapshotError
 
     error = failure.value
+    status = getattr(error, "status", None)
+    if isinstance(status, int):  # one that says itself how the process has to end, as a member of an ensemble
+        return status, str(error)
     if isinstance(error, ConfigError):
-        return EXIT_CONFIG, str(error)
+        return _status_of(error), str(error)
     if isinstance(error, CannotListenError):
         place = error.port if not error.interface else f"{error.interface}:{error.port}"
         reason = getattr(error.socketError, "strerror", None) or error.socketError
@@ -317,6 +408,11 @@ def _diagnosis(failure: Failure) -> tuple[int, str | None]:
         place = f"{error.filename}: " if error.filename is not None else ""
         return EXIT_DATA, f"{place}{error.strerror or error}"
     return EXIT_UNEXPECTED, None
+
+
+def _status_of(error: ConfigError) -> int:
+    """What a process ends with that cannot start as it is told."""
+    return EXIT_UNEXPECTED if isinstance(error, ServerIdError) else EXIT_CONFIG
 
 
 def _shown(address: object) -> str:
