@@ -291,6 +291,121 @@ class DamageTests(SynchronousTestCase):
                 continue
 
 
+def reread(pieces: list[bytes], **limits: int) -> tuple[BareTree, image.ImageReader]:
+    """Return what a learner makes of the pieces of an image."""
+    tree = new_tree()
+    tree.rebuilt = 0
+    reader = image.ImageReader(tree, **limits)
+    for piece in pieces:
+        reader.feed(piece)
+    return tree, reader
+
+
+def cut(data: bytes, sizes: list[int]) -> list[bytes]:
+    """Return C{data} in pieces of these sizes, over and over."""
+    pieces = []
+    at = turn = 0
+    while at < len(data):
+        size = sizes[turn % len(sizes)]
+        pieces.append(data[at : at + size])
+        at += size
+        turn += 1
+    return pieces
+
+
+class StreamTests(SynchronousTestCase):
+    """The image that a leader sends."""
+
+    def whole(self) -> tuple[BareTree, dict[int, int], bytes]:
+        tree = new_tree()
+        tree.add(b"/null", None, (ACL(-1, Id("digest", "b\u00f6b:x")), *OPEN), owner=7, czxid=5)
+        tree.add(b"/a", b"x" * 700)
+        for number in range(30):
+            tree.add(b"/a/%d" % number, b"%d" % number, READ)
+        tree.add(b"/null/\xe2\x82\xac", b"")
+        sessions = {5: 30_000, (1 << 63) - 1: 0, -1: 7}
+        return tree, sessions, b"".join(image.stream(tree, sessions))
+
+    def test_bytes(self) -> None:
+        """It is the image of a snapshot with the signature behind it, and nothing else."""
+        tree, sessions, data = self.whole()
+        self.assertEqual(data, dump(tree, sessions) + b"\x00\x00\x00\x0aBenWasHere")
+
+    def test_in_one_piece(self) -> None:
+        """All of it comes over, what stood there before goes, and what follows is left to others."""
+        tree, sessions, data = self.whole()
+        other, reader = reread([data + b"more", b" and", b" more"])
+        self.assertTrue(reader.done)
+        self.assertEqual((reader.sessions, reader.rest, other.rebuilt), (sessions, b"more and more", 1))
+        self.assertEqual(facts(other), facts(tree))
+
+    @settings(deadline=None, derandomize=True, max_examples=150)
+    @given(st.lists(st.integers(1, 300), min_size=1, max_size=6), st.binary(max_size=5))
+    def test_any_pieces(self, sizes: list[int], behind: bytes) -> None:
+        """However it is cut, it is the same tree, and the same is left behind it."""
+        tree, sessions, data = self.whole()
+        other, reader = reread(cut(data + behind, sizes))
+        self.assertTrue(reader.done)
+        self.assertEqual((facts(other), reader.sessions, reader.rest), (facts(tree), sessions, behind))
+
+    def test_not_all_of_it(self) -> None:
+        """Nothing is done before the last byte of the signature is there."""
+        _, _, data = self.whole()
+        other, reader = reread(list(map(bytes, zip(data[:-1], strict=True))))
+        self.assertEqual((reader.done, other.rebuilt), (False, 0))
+        reader.feed(data[-1:])
+        self.assertEqual((reader.done, other.rebuilt), (True, 1))
+
+    def test_no_sessions(self) -> None:
+        """The smallest image."""
+        tree, reader = reread(cut(dump(new_tree()) + b"\x00\x00\x00\x0aBenWasHere", [1]))
+        self.assertEqual((facts(tree), reader.sessions, reader.done), (facts(new_tree()), {}, True))
+
+    def test_signature(self) -> None:
+        """An image with another end is none."""
+        _, _, data = self.whole()
+        for end in (b"\x00\x00\x00\x0aBenWasHerf", b"\x00\x00\x00\x0bBenWasHere!", b"B"):
+            for size in (1, 1000):
+                self.assertRaises(ProtocolError, reread, cut(data[:-14] + end, [size]))
+
+    def test_memory(self) -> None:
+        """What cannot be a node is not waited for, and the longest that can be is taken."""
+        head = pack(">iii", 0, 0, 0)
+        for nodes in (
+            pack(">i", 1001),
+            pack(">i", 0) + pack(">i", 1001),
+            pack(">i", 1 << 30),
+            pack(">i", 0) + pack(">i", (1 << 31) - 1),
+        ):
+            self.assertRaises(ProtocolError, reread, cut(head[:8] + nodes, [1]), field_max=1000)
+        acls = pack(">ii", 0, 1) + pack(">qi", 1, 1 << 20)
+        self.assertRaises(ProtocolError, reread, [acls, *[pack(">iii", 31, 0, 0)] * 300], field_max=1000)
+        tree = new_tree()
+        tree.add(b"/" + b"p" * 999, b"x" * 1000)
+        data = b"".join(image.stream(tree, {}))
+        self.assertEqual(facts(reread(cut(data, [100]), field_max=1000)[0]), facts(tree))
+
+    @settings(deadline=None, derandomize=True, max_examples=300)
+    @given(st.integers(0, 2500), st.binary(min_size=1, max_size=12), st.integers(1, 400))
+    def test_any_damage(self, at: int, garbage: bytes, size: int) -> None:
+        """Overwritten bytes give another tree, an image that has no end, or a ProtocolError."""
+        _, _, data = self.whole()
+        try:
+            reread(cut(data[:at] + garbage + data[at + len(garbage) :], [size]))
+        except ProtocolError:
+            return
+
+    @settings(deadline=None, derandomize=True, max_examples=200)
+    @given(st.binary(max_size=200), st.integers(1, 50))
+    def test_any_bytes(self, data: bytes, size: int) -> None:
+        """Any bytes at all."""
+        for start in (b"", pack(">i", 0), pack(">ii", 0, 0)):
+            try:
+                reread(cut(start + data, [size]))
+            except ProtocolError:
+                continue
+
+
 class GoldenTests(SynchronousTestCase):
     """Snapshots that ZooKeeper wrote."""
 
