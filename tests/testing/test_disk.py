@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -66,6 +67,33 @@ class FlushTests(SynchronousTestCase):
         self.assertEqual(self.done.results, [None])
         self.assertEqual(disk.mtime_ms("a"), 500)
         self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_slow_files(self) -> None:
+        """By the clock a small file and the end of a large one take their time too, in their order."""
+        clock, latencies = Clock(), iter([3.0, 1.0, 0.0])
+        disk = MemoryDisk(clock=clock, latency=lambda: next(latencies))
+        first, stream = disk.write_atomic("a", b"1"), disk.stream("b")
+        stream.write(b"2")
+        second: Deferred[None] = stream.finish()  # type: ignore[assignment]
+        self.assertEqual(disk.names(), [])
+        clock.advance(1)
+        self.assertEqual(disk.files, {"a": b"1"})
+        self.successResultOf(first)
+        self.assertNoResult(second)
+        clock.advance(2)
+        self.successResultOf(second)
+        self.successResultOf(disk.write_atomic("a", b"3"))
+        self.assertEqual(disk.files, {"a": b"3", "b": b"2"})
+        self.assertEqual(clock.getDelayedCalls(), [])
+
+    def test_file_that_fails(self) -> None:
+        """The small file that was told to fail keeps what it had; later ones are well."""
+        disk = MemoryDisk()
+        disk.fail_write(2)
+        self.successResultOf(disk.write_atomic("a", b"1"))
+        self.failureResultOf(disk.write_atomic("a", b"2"), StoreError)
+        self.assertEqual(disk.files, {"a": b"1"})
+        self.successResultOf(disk.write_atomic("a", b"3"))
 
     def test_nothing_to_do(self) -> None:
         """A flush of nothing is over at once."""
@@ -134,6 +162,21 @@ class CrashTests(SynchronousTestCase):
             disk.crash(Random(seed))
             seen.add(disk.files.get("a"))
         self.assertEqual(seen, {None, b"", b"head"})
+
+    def test_small_files(self) -> None:
+        """Files that are being replaced have the new content or the old one, the earlier replaced first."""
+        seen = set()
+        for seed in range(50):
+            clock = Clock()
+            disk = MemoryDisk(clock=clock, latency=1)
+            disk.files["a"] = b"0"
+            results = [disk.write_atomic("a", b"1"), disk.write_atomic("b", b"2")]
+            disk.crash(Random(seed))
+            clock.advance(5)
+            for result in results:
+                self.assertNoResult(result)
+            seen.add((disk.files["a"], disk.files.get("b")))
+        self.assertEqual(seen, {(b"0", None), (b"1", None), (b"1", b"2")})
 
     def test_well_again(self) -> None:
         """After a crash the disk works, and nobody hears of what was under way."""

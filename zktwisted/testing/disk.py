@@ -29,6 +29,8 @@ class MemoryDisk:
     @ivar files: what is durable: content by name.
     @ivar path: what it calls itself in messages.
     @ivar hold: keep flushes in flight until L{complete} (ignored with a clock).
+    @ivar clock: completes flushes, and files that are written whole; C{None}: they are complete at once.
+    @ivar latency: draws how long each of those takes by that clock, in seconds; 0 for no time at all.
     @ivar capacity: bytes that fit, C{None} for no limit.
     @ivar flushes: how many flushes began.
     @ivar made: whether the directory exists.
@@ -40,12 +42,13 @@ class MemoryDisk:
         path: str = "memory",
         *,
         clock: IReactorTime | None = None,
-        latency: float = 0.0,
+        latency: float | Callable[[], float] = 0.0,
         hold: bool = False,
         capacity: int | None = None,
     ) -> None:
         """
         @param clock: completes each flush C{latency} seconds after it began.
+        @param latency: seconds, or what draws them.
         """
         self.path = path
         self.files: dict[str, bytes] = {}
@@ -54,8 +57,8 @@ class MemoryDisk:
         self.flushes = 0
         self.made = True
         self.read_only = False
-        self._clock = clock
-        self._latency = latency
+        self.clock = clock
+        self.latency: Callable[[], float] = latency if callable(latency) else lambda: latency
         self._mtimes: dict[str, int] = {}
         self._queue: list[_Operation] = []
         self._waiting: list[Done] = []
@@ -67,6 +70,8 @@ class MemoryDisk:
         self._failure: StoreError | None = None
         self._fail_flush = 0
         self._fail_stream = 0
+        self._fail_write = 0
+        self._replacing: list[tuple[str, bytes, IDelayedCall, Deferred[None]]] = []
         self._streams: list[_MemoryStream] = []
 
     # -- faults
@@ -78,6 +83,10 @@ class MemoryDisk:
     def fail_stream(self, nth: int = 1) -> None:
         """Let the nth write to a stream from now fail."""
         self._fail_stream = nth
+
+    def fail_write(self, nth: int = 1) -> None:
+        """Let the nth small file that is written from now on keep its old content, and its writer hear of it."""
+        self._fail_write = nth
 
     def crash(self, entropy: Random) -> None:
         """
@@ -91,7 +100,13 @@ class MemoryDisk:
         self._delayed = None
         self._queue, self._flying, self._lost = [], [], []
         self._waiting, self._flight, self._failure = [], None, None
-        self._fail_flush = self._fail_stream = 0
+        self._fail_flush = self._fail_stream = self._fail_write = 0
+        replacing, self._replacing = self._replacing, []
+        for name, data, _, _ in replacing[: entropy.randrange(len(replacing) + 1)]:
+            self._replace(name, data)
+        for _, _, call, _ in replacing:
+            if call.active():
+                call.cancel()
         fate = entropy.choice(("none", "all", "torn"))
         whole = {"none": 0, "all": len(left), "torn": entropy.randrange(len(left) + 1)}[fate]
         for operation in left[:whole]:
@@ -189,8 +204,8 @@ class MemoryDisk:
         self._flying, self._queue = self._queue, []
         self._flight, self._waiting = self._waiting, []
         self.flushes += 1
-        if self._clock is not None:
-            self._delayed = self._clock.callLater(self._latency, self.complete)
+        if self.clock is not None:
+            self._delayed = self.clock.callLater(self.latency(), self.complete)
         elif not self.hold:
             self.complete()
 
@@ -229,18 +244,37 @@ class MemoryDisk:
 
     def touch(self, name: str) -> None:
         """Note when a file was written."""
-        if self._clock is not None:
-            self._mtimes[name] = int(self._clock.seconds() * 1000)
+        if self.clock is not None:
+            self._mtimes[name] = int(self.clock.seconds() * 1000)
 
     # -- whole files
 
     def write_atomic(self, name: str, data: bytes) -> Deferred[None]:
         """Replace a small file whole."""
+        if self._fail_write:
+            self._fail_write -= 1
+            if not self._fail_write:
+                return fail(StoreError(f"{self.path}/{name}: Input/output error"))
         if not self._fits(len(data)):
             return fail(StoreError(f"{self.path}: No space left on device"))
+        latency = 0.0 if self.clock is None else self.latency()
+        if self.clock is None or not latency:
+            self._replace(name, data)
+            return succeed(None)
+        written: Deferred[None] = Deferred()
+        call = self.clock.callLater(latency, self._replaced)
+        self._replacing.append((name, data, call, written))
+        return written
+
+    def _replace(self, name: str, data: bytes) -> None:
         self.files[name] = data
         self.touch(name)
-        return succeed(None)
+
+    def _replaced(self) -> None:
+        # The oldest, whichever the time has come for: a disk does one after the other.
+        name, data, _, written = self._replacing.pop(0)
+        self._replace(name, data)
+        written.callback(None)
 
     def stream(self, name: str, compressor: Compressor | None = None) -> _MemoryStream:
         """Begin a large file."""
