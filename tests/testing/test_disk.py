@@ -71,7 +71,7 @@ class FlushTests(SynchronousTestCase):
     def test_slow_files(self) -> None:
         """By the clock a small file and the end of a large one take their time too, in their order."""
         clock, latencies = Clock(), iter([3.0, 1.0, 0.0])
-        disk = MemoryDisk(clock=clock, latency=lambda: next(latencies))
+        disk = MemoryDisk(clock=clock, file_latency=lambda: next(latencies))
         first, stream = disk.write_atomic("a", b"1"), disk.stream("b")
         stream.write(b"2")
         second: Deferred[None] = stream.finish()  # type: ignore[assignment]
@@ -168,7 +168,7 @@ class CrashTests(SynchronousTestCase):
         seen = set()
         for seed in range(50):
             clock = Clock()
-            disk = MemoryDisk(clock=clock, latency=1)
+            disk = MemoryDisk(clock=clock, file_latency=1)
             disk.files["a"] = b"0"
             results = [disk.write_atomic("a", b"1"), disk.write_atomic("b", b"2")]
             disk.crash(Random(seed))

@@ -30,7 +30,8 @@ class MemoryDisk:
     @ivar path: what it calls itself in messages.
     @ivar hold: keep flushes in flight until L{complete} (ignored with a clock).
     @ivar clock: completes flushes, and files that are written whole; C{None}: they are complete at once.
-    @ivar latency: draws how long each of those takes by that clock, in seconds; 0 for no time at all.
+    @ivar latency: draws how long a flush takes by that clock, in seconds.
+    @ivar file_latency: draws how long it takes to give a whole file its name; 0: no time at all.
     @ivar capacity: bytes that fit, C{None} for no limit.
     @ivar flushes: how many flushes began.
     @ivar made: whether the directory exists.
@@ -43,12 +44,13 @@ class MemoryDisk:
         *,
         clock: IReactorTime | None = None,
         latency: float | Callable[[], float] = 0.0,
+        file_latency: float | Callable[[], float] = 0.0,
         hold: bool = False,
         capacity: int | None = None,
     ) -> None:
         """
         @param clock: completes each flush C{latency} seconds after it began.
-        @param latency: seconds, or what draws them.
+        @param latency: seconds, or what draws them; C{file_latency} likewise.
         """
         self.path = path
         self.files: dict[str, bytes] = {}
@@ -59,6 +61,7 @@ class MemoryDisk:
         self.read_only = False
         self.clock = clock
         self.latency: Callable[[], float] = latency if callable(latency) else lambda: latency
+        self.file_latency: Callable[[], float] = file_latency if callable(file_latency) else lambda: file_latency
         self._mtimes: dict[str, int] = {}
         self._queue: list[_Operation] = []
         self._waiting: list[Done] = []
@@ -102,7 +105,7 @@ class MemoryDisk:
         self._waiting, self._flight, self._failure = [], None, None
         self._fail_flush = self._fail_stream = self._fail_write = 0
         replacing, self._replacing = self._replacing, []
-        for name, data, _, _ in replacing[: entropy.randrange(len(replacing) + 1)]:
+        for name, data, _, _ in replacing[: entropy.randrange(len(replacing) + 1) if replacing else 0]:
             self._replace(name, data)
         for _, _, call, _ in replacing:
             if call.active():
@@ -257,7 +260,7 @@ class MemoryDisk:
                 return fail(StoreError(f"{self.path}/{name}: Input/output error"))
         if not self._fits(len(data)):
             return fail(StoreError(f"{self.path}: No space left on device"))
-        latency = 0.0 if self.clock is None else self.latency()
+        latency = 0.0 if self.clock is None else self.file_latency()
         if self.clock is None or not latency:
             self._replace(name, data)
             return succeed(None)
