@@ -5,8 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.world import World
+from zktwisted.edge.requests import Request
 from zktwisted.testing.disk import MemoryDisk
-from zktwisted.tree.prepare import Proposal
 from zktwisted.wire import jute, ops, txns
 
 _TIMEOUT = txns.CreateSessionTxn(10000)
@@ -24,7 +24,7 @@ class FlushTests(SynchronousTestCase):
 
     def write(self, world: World) -> None:
         """Begin a session: the smallest write."""
-        world.server._propose(ops.CREATE_SESSION, world.server.ids.make(), 0, jute.encode(_TIMEOUT), (), None)
+        world.server.submit_internal(ops.CREATE_SESSION, world.server.ids.make(), jute.encode(_TIMEOUT))
 
     def test_turn(self) -> None:
         """All writes of one turn share a flush, and the next turn's have their own."""
@@ -76,10 +76,10 @@ class FlushTests(SynchronousTestCase):
         world, _ = self.world()
         broken, whole = _Connection(ZeroDivisionError), _Connection(None)
         for connection in (broken, whole):
-            self.write(world)
-            proposal, _request = world.server._gathered.pop()
-            assert isinstance(proposal, Proposal)
-            world.server._gathered.append((proposal, _Request(connection)))  # type: ignore[arg-type]
+            session_id = world.server.ids.make()
+            world.server.submit_internal(ops.CREATE_SESSION, session_id, jute.encode(_TIMEOUT))
+            world.turn()
+            world.server.submit(Request(connection, session_id, 1, ops.SET_DATA, b"", (), 0.0, 10000))
         world.turn()
         self.assertEqual((broken.closed, whole.closed), (True, False))
         self.assertEqual((broken.settlements, whole.settlements), (1, 1))
@@ -102,12 +102,3 @@ class _Connection:
 
     def close(self) -> None:
         self.closed = True
-
-
-class _Request:
-    op = ops.CREATE_SESSION
-    cxid = 1
-    reply: bytes | None = None
-
-    def __init__(self, connection: _Connection) -> None:
-        self.connection = connection

@@ -19,7 +19,7 @@ from zktwisted.config import ServerConfig
 from zktwisted.edge.auth import AuthProviders
 from zktwisted.edge.client import ClientFactory, ClientProtocol
 from zktwisted.ops.fourletter import FourLetterWords
-from zktwisted.server.front import StandaloneServer
+from zktwisted.server.front import FrontServer
 from zktwisted.server.metrics import ServerMetrics, ServerStats
 from zktwisted.server.view import ServerView
 from zktwisted.store.database import Database, NullDatabase, Options, Restored, Storage
@@ -93,7 +93,7 @@ class World:
             storage = Database(disk, disk, Options(pre_alloc_size_kib=0), Random(1))
         self.failures: list[Exception] = []
         metrics = ServerMetrics(Random(1))
-        self.server = StandaloneServer(
+        self.server = FrontServer(
             self.config,
             storage,
             monotonic=self.clock.seconds,

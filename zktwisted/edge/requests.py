@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from zktwisted.wire import ops
+from zktwisted.wire.frames import failure
 
 if TYPE_CHECKING:
     from zktwisted.config import ServerConfig
@@ -86,6 +87,9 @@ class Request:
     @ivar late: waited too long before it came to its turn: answer THROTTLEDOP (-127).
     @ivar last: nothing is answered behind it, and then the connection is closed.
     @ivar large: its length, if it counts among the large requests, else 0.
+    @ivar owner: on a leader: who brought it, the leader itself or the channel of a learner.
+    @ivar proposal: behind the Prep stage: the transaction that it became.
+    @ivar error: what its client is told should its transaction fail, instead of that transaction's code; 0: that code.
     """
 
     __slots__ = (
@@ -93,11 +97,14 @@ class Request:
         "body",
         "connection",
         "cxid",
+        "error",
         "identities",
         "large",
         "last",
         "late",
         "op",
+        "owner",
+        "proposal",
         "ready",
         "received",
         "reply",
@@ -129,7 +136,9 @@ class Request:
         self.admitted = False
         self.late = False
         self.last = op == -11
-        self.large = 0
+        self.large = self.error = 0
+        self.owner: object = None
+        self.proposal: Any = None
 
     def __repr__(self) -> str:
         return f"<Request session {ops.show_zxid(self.session_id)} cxid {self.cxid} op {self.op}>"
@@ -138,6 +147,18 @@ class Request:
     def connection_gone(self) -> bool:
         """Whether nobody is left to answer to."""
         return self.connection is None or bool(self.connection.gone)
+
+    def refuse(self, code: int) -> None:
+        """
+        End it with an error, where it is known that it goes no further.
+
+        @param code: what the client is told: one of L{zktwisted.errors.Code}.
+        """
+        if not self.connection_gone:
+            server: ClientServer = self.connection._server
+            self.reply = failure(self.cxid, server.last_zxid, code)
+            self.connection.settled()
+            server.flush_dirty()
 
 
 class Words(Protocol):

@@ -1,13 +1,12 @@
 """
-ZooKeeperServer: where requests, transactions, the log and the tree meet.
+ZooKeeperServer: the tree and all that stands around it, for as long as the process serves.
 
-The way of a write is to be read from top to bottom here: C{submit} prepares it (zxid, checks, transaction), appends it
-to the log and gathers it with the others of its turn; C{_commit} asks the store to make the gathered batch durable;
-C{_persisted} applies the batch in zxid order, tells the watchers and gives each request its reply.  A standalone
-server is a quorum of one: its own log is the agreement.
+What lives for a whole run is here: the tree, watches, sessions of the database, client connections, the answers that
+need nobody else, and what applying a transaction means to all of them.  How a request becomes a transaction is a
+role's affair (L{zktwisted.server.roles}): standalone, leader, follower, observer or read-only.  A role begins with
+C{start}, ends with C{stop}, and between them is L{ZooKeeperServer.role}; a server that looks for a leader has none.
 
-Knows sessions, watches and connections as far as the chain needs them.  Refuses to know sockets, files, timers and
-where time comes from; those are handed in.
+Refuses to know sockets, files, timers and where time comes from; those are handed in.
 """
 
 from __future__ import annotations
@@ -15,34 +14,37 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from struct import Struct
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
-from zktwisted.errors import Code, ProtocolError
 from zktwisted.server.namespaces import count_read, count_writes
-from zktwisted.server.replies import encode_write_reply
+from zktwisted.server.processors import decode_proposal
 from zktwisted.server.restore import RestoreTarget
+from zktwisted.server.standalone import StandaloneRole
 from zktwisted.store.database import SnapshotDigest, Storage, Trailer
 from zktwisted.tree import image
 from zktwisted.tree.acl import AclList, check
-from zktwisted.tree.datatree import Change, DataTree
+from zktwisted.tree.datatree import Applied, Change, DataTree
 from zktwisted.tree.paths import parent_of
-from zktwisted.tree.prepare import Prepare, Proposal
-from zktwisted.tree.reads import Reads, encode_reply
+from zktwisted.tree.prepare import DIGEST_VERSION, Prepare, Proposal
+from zktwisted.tree.reads import Reads
 from zktwisted.tree.schemes import Schemes
 from zktwisted.tree.sessions import SessionIds, SessionTracker, check_password, password_of
 from zktwisted.tree.watches import Watches, encode_event
 from zktwisted.tree.znode import ttl_of
-from zktwisted.wire import jute, ops, proto
+from zktwisted.wire import jute, ops, proto, txns
 from zktwisted.wire.ops import show_zxid
 
 if TYPE_CHECKING:
     from zktwisted.config import ServerConfig
+    from zktwisted.config.ensemble import Ensemble
     from zktwisted.edge.client import ClientProtocol, Request
     from zktwisted.server.metrics import ServerMetrics
+    from zktwisted.server.processors import ProcessorFactory
+    from zktwisted.server.roles import Role
+    from zktwisted.server.timers import CallLater
 
 __all__ = ["ZooKeeperServer"]
 
@@ -53,31 +55,32 @@ _CHANGED = ops.EventType.NODE_DATA_CHANGED.value
 _CHILDREN = ops.EventType.NODE_CHILDREN_CHANGED.value
 _DIGEST_EVERY = 128
 _DIGESTS_KEPT = 1024
-_pack_int = Struct(">i").pack
-_STANDALONE_ID = 1
-
-
-class CallLater(Protocol):
-    """C{IReactorTime.callLater}."""
-
-    def __call__(self, delay: float, function: Callable[[], None], /) -> object:
-        """Call C{function} after C{delay} seconds."""
+_CONFIG_NODE = b"/zookeeper/config"
+#: The id in the session ids of a server without an ensemble.
+STANDALONE_ID = 1
 
 
 class ZooKeeperServer:
     """
     One server: the tree and all that stands around it.
 
-    @ivar tree: what has been applied.
-    @ivar sessions: who is expected to be heard of, and until when (monotonic ms).
-    @ivar timeouts: timeout in ms by id of each session of the database, as snapshots have them.
+    @ivar role: what it is at present; C{None}: it is looking for a leader.
     @ivar serving: whether requests are taken.
+    @ivar tree: what has been applied.
+    @ivar prepare: the pending state, of a server that makes transactions.
+    @ivar sessions: the sessions that this server itself may end, and when (monotonic ms).
+    @ivar timeouts: timeout in ms by id of each session of the database, as snapshots have them.
     @ivar connections: all client connections, in order of arrival.
     @ivar by_session: the connection of each session that has one.
     @ivar dirty: connections with output gathered during this turn.
+    @ivar settling: connections that have replies to take.
     @ivar digests: (zxid, tree digest, digest version) of every 128th transaction.
     @ivar after_batch: called after each batch has been applied.
+    @ivar submit: takes a write or a sync of a client; its C{reply} is set later and its connection told.
+    @ivar touch: notes that a connection's session was heard of.
     """
+
+    role: Role | None
 
     def __init__(
         self,
@@ -90,11 +93,15 @@ class ZooKeeperServer:
         schemes: Schemes,
         metrics: ServerMetrics,
         fatal: Callable[[Exception], None],
+        server_id: int = STANDALONE_ID,
+        processors: Sequence[ProcessorFactory] = (),
     ) -> None:
         """
         @param monotonic: elapsed time, seconds.
         @param wall_ms: wall clock, ms; read only when a transaction is prepared.
         @param fatal: told once that the disk failed and the server has stopped.
+        @param server_id: stands in the session ids that are made here.
+        @param processors: make what an embedding program puts in front of each role's chain.
         """
         self.config = config
         self.storage = storage
@@ -104,6 +111,7 @@ class ZooKeeperServer:
         self.schemes = schemes
         self.metrics = metrics
         self.fatal = fatal
+        self.processors = processors
         self.tree = DataTree()
         self.watches = Watches()
         self.reads = Reads(
@@ -123,25 +131,22 @@ class ZooKeeperServer:
         )
         self.sessions = SessionTracker(config.tick_time)
         self.timeouts: dict[int, int] = {}
-        self.ids = SessionIds(wall_ms(), _STANDALONE_ID)
+        self.server_id = server_id
+        self.ids = SessionIds(wall_ms(), server_id)
+        self.role = None
         self.serving = False
         self.connections: dict[ClientProtocol, None] = {}
         self.by_session: dict[int, ClientProtocol] = {}
         self.dirty: list[ClientProtocol] = []
+        self.settling: dict[ClientProtocol, None] = {}
         self.digests: deque[tuple[int, int, int]] = deque(maxlen=_DIGESTS_KEPT)
         self.after_batch: Callable[[], None] = lambda: None
-        self._gathered: list[tuple[Proposal | None, Request | None]] = []
-        self._in_flight = 0
-        self._scheduled = False
-        # When the last flush began, and how much had gathered when it was last waited for more.
-        self._flushed = 0.0
-        self._waited_for = 0
-        self._committing = False
-        self._in_commit = False
+        self.submit: Callable[[Request], None] = self.drop
+        self.touch: Callable[[ClientProtocol], None] = _ignore
         self._failed = False
-        self._drained: list[Deferred[None]] = []
-        # Connections that wait for the createSession of their session.
-        self._opening: dict[int, ClientProtocol] = {}
+        # After an image that a leader wrote while it went on: digests need not agree before they once did.
+        self._fuzzy = False
+        self._told_mismatch = False
 
     @property
     def last_zxid(self) -> int:
@@ -150,51 +155,102 @@ class ZooKeeperServer:
 
     @property
     def in_flight(self) -> int:
-        """Writes and syncs between C{submit} and their reply."""
-        return self._in_flight
+        """Writes and syncs on their way through the chain."""
+        return 0 if self.role is None else self.role.in_flight
+
+    @property
+    def failed(self) -> bool:
+        """Whether it has stopped for good."""
+        return self._failed
+
+    @property
+    def global_sessions(self) -> int:
+        """How many sessions the whole ensemble knows."""
+        if self.role is not None and self.role.makes_txns:
+            return len(self.sessions) - self.local_sessions
+        return len(self.timeouts)
+
+    @property
+    def local_sessions(self) -> int:
+        """How many sessions only this server knows."""
+        role = self.role
+        if role is None or not (role.read_only or self.config.local_sessions_enabled):
+            return 0
+        return sum(session.local for session in self.sessions.sessions.values())
 
     # Life
 
     def started(self, zxid: int) -> list[bytes]:
         """
-        Take over what was restored: nothing pending behind C{zxid}, each session with its whole timeout ahead.
+        Take over what was restored, on a server without an ensemble.
 
         @return: the ephemeral nodes that were removed because their session is gone.
         """
         removed = self.tree.remove_dead_ephemerals(self.timeouts, zxid)
-        self.reads.zxid = zxid
-        self.prepare.start(zxid)
-        self.sessions.load(self.timeouts, self.now() * 1000)
-        # The clock from which ids are made may have been set back since these were given.
-        given = max((each for each in self.timeouts if each >> 56 == _STANDALONE_ID), default=0)
-        self.ids.next = max(self.ids.next, given + 1)
+        self.restored(zxid)
         return removed
 
+    def restored(self, zxid: int) -> None:
+        """Take over what was restored, behind C{zxid}; no role may be on."""
+        self.reads.zxid = zxid
+        self.prepare.start(zxid)
+        self._fuzzy = False
+
+    def image_loaded(self, zxid: int) -> None:
+        """Take over an image that a leader has sent, perhaps while it went on with its transactions."""
+        self.restored(zxid)
+        self._fuzzy = True
+
     def open(self) -> None:
-        """Take requests from now on."""
-        self.serving = True
+        """Take requests from now on, standalone."""
+        StandaloneRole(self).start(self.reads.zxid)
+
+    def begin(self, role: Role, zxid: int, serving: bool = True) -> None:
+        """Be this from now on, behind C{zxid}: roles say so when they start."""
+        if self.role is not None:
+            raise AssertionError(f"{role.name} begins while {self.role.name} is on")
+        self.role = role
+        self.reads.zxid = zxid
+        self.prepare.start(zxid)
+        self._fuzzy = False
+        # The clock from which ids are made may have been set back since these were given.
+        top = self.server_id & 0xFF
+        given = max((each for each in self.timeouts if each >> 56 & 0xFF == top), default=None)
+        if given is not None:
+            self.ids.next = max(self.ids.next, given + 1)
+        self.submit = role.chain[0].process_request
+        self.touch = role.touch
+        self.serving = serving and not self._failed
+
+    def end(self, role: Role) -> None:
+        """Be it no more: what stopping a role ends with.  Connections are closed, what waits is never answered."""
+        if self.role is role:
+            self.role = None
+            self.serving = False
+            self.submit, self.touch = self.drop, _ignore
+            self.settling.clear()
+            self.sessions = SessionTracker(self.config.tick_time)
+            self.close_clients()
 
     def quiesce(self) -> Deferred[None]:
         """Take no more requests; fires when all that were taken are durable and answered, or never can be."""
         self.serving = False
-        if not self._in_flight or self._failed:
-            return succeed(None)
-        waiting: Deferred[None] = Deferred()
-        self._drained.append(waiting)
-        return waiting
+        return succeed(None) if self.role is None else self.role.quiesce()
 
     # Clients
 
-    def touch(self, connection: ClientProtocol) -> None:
-        """Note that a session was heard of."""
-        session = self.sessions.sessions.get(connection.session_id)
-        if session is not None:
-            self.sessions.touch(session, self.now() * 1000)
-
     def connect(self, connection: ClientProtocol, request: proto.ConnectRequest, read_only: bool | None) -> None:
-        """Open a session or resume one (spec: client-protocol 7.1, 7.4)."""
-        if not self.serving:
+        """
+        Open a session or resume one (spec: client-protocol 7.1, 7.4).
+
+        @param read_only: whether the client puts up with a server that only answers reads; C{None}: it does not say.
+        """
+        role = self.role
+        if role is None or not self.serving:
             connection.close("not serving")
+            return
+        if role.read_only and not read_only:
+            connection.close("this server is in read-only mode")
             return
         if request.last_zxid_seen > self.reads.zxid:
             connection.close(
@@ -205,27 +261,24 @@ class ZooKeeperServer:
         timeout = self.config.clamp_session_timeout(request.timeout)
         session_id = request.session_id
         if session_id == 0:
-            session_id = self.ids.make()
-            self.sessions.add(session_id, timeout, self.now() * 1000)
-            self._opening[session_id] = connection
-            self._propose(ops.CREATE_SESSION, session_id, 0, _pack_int(timeout), (), None)
-            return
-        # The password first: who does not know it must not disconnect who does (client-protocol 12.5).
-        if not check_password(session_id, request.passwd):
+            role.create_session(connection, timeout)
+        elif role.read_only and session_id in self.timeouts:
+            connection.close("its session is the ensemble's, and this server is in read-only mode")
+        elif not check_password(session_id, request.passwd):
+            # The password first: who does not know it must not disconnect who does (client-protocol 12.5).
             log.info("Incorrect password for session {session}", session=show_zxid(session_id))
-            connection.refuse()
-            return
-        if not self.sessions.touch_id(session_id, self.now() * 1000, timeout) or session_id in self._opening:
-            connection.refuse()
-            return
+            connection.refuse(role.read_only)
+        else:
+            role.resume(connection, session_id, timeout)
+
+    def attach(self, connection: ClientProtocol, session_id: int, timeout: int) -> None:
+        """Give a connection its session, and take the session from the connection that had it."""
         old = self.by_session.get(session_id)
         if old is not None and old is not connection:
             old.close("its session moved to another connection")
-        self._attach(connection, session_id, timeout)
-
-    def _attach(self, connection: ClientProtocol, session_id: int, timeout: int) -> None:
         self.by_session[session_id] = connection
-        connection.accept(session_id, timeout, password_of(session_id), False)
+        read_only = self.role is not None and self.role.read_only
+        connection.accept(session_id, timeout, password_of(session_id), read_only)
 
     def disconnected(self, connection: ClientProtocol) -> None:
         """Forget a connection; its session lives on until it expires."""
@@ -255,164 +308,19 @@ class ZooKeeperServer:
         """
         return self.table[op](connection, identities, xid, buf, start, end)
 
-    # The way of a write
-
-    def submit(self, request: Request) -> None:
-        """Take a write or a sync; its C{reply} is set later and its connection told."""
-        session = self.sessions.sessions.get(request.session_id)
-        if session is None or session.closing or not self.serving:
-            # As a request of a session that is gone: the connection ends, there is nobody to answer.
-            request.reply = b""
-            request.connection.settled()
-            return
-        op = request.op
-        if op == ops.SYNC:
-            if self._in_flight:
-                self._gather(None, request)
-            else:
-                request.reply = self._sync_reply(request)
-                request.connection.settled()
-            return
-        if op == ops.CLOSE_SESSION:
-            self.sessions.set_closing(request.session_id)
-        self._propose(op, request.session_id, request.cxid, request.body, request.identities, request)
-
     def submit_internal(self, op: int, session_id: int, body: bytes = b"") -> None:
         """Take a write that the server makes itself: an expiry, a deleteContainer."""
-        if not self._failed:
-            self._propose(op, session_id, 0, body, (), None)
+        if self.role is not None and not self._failed:
+            self.role.submit_internal(op, session_id, body)
 
-    def _propose(
-        self,
-        op: int,
-        session_id: int,
-        cxid: int,
-        body: bytes,
-        identities: Sequence[proto.Id],
-        request: Request | None,
-    ) -> None:
-        proposal = self.prepare.prepare(op, session_id, cxid, body, identities, self.wall_ms())
-        self.storage.append(proposal.header.zxid, proposal.entry)
-        self._gather(proposal, request)
+    # Applying
 
-    def _gather(self, proposal: Proposal | None, request: Request | None) -> None:
-        self._in_flight += 1
-        self._gathered.append((proposal, request))
-        if self._committing:
-            return
-        if not self._scheduled:
-            # At the end of the turn: all connections that are readable now share one flush.
-            self._scheduled = True
-            self.call_later(0, self._turn_ends)
-        elif len(self._gathered) == self.config.max_batch_size:
-            self._commit()
+    def apply(self, proposal: Proposal, request: Request | None) -> Applied:
+        """
+        Do what is agreed upon: to the tree, to the sessions, and to those who watch.
 
-    def _turn_ends(self) -> None:
-        """Flush what this turn has brought, or wait for more of it as C{flushDelay} says (spec: storage 2.4)."""
-        self._scheduled = False
-        gathered = len(self._gathered)
-        if not gathered or self._committing:
-            return
-        left = self._flushed + self.config.flush_delay / 1000 - self.now()
-        if left <= 0 or gathered == self._waited_for:
-            # The time is over, or nothing came while it was waited for.
-            self._commit()
-            return
-        self._waited_for = gathered
-        self._scheduled = True
-        self.call_later(min(left, self.config.max_write_queue_poll_time / 1000), self._turn_ends)
-
-    def _commit(self) -> None:
-        if self._in_commit:
-            return  # the loop below, further down the stack, goes on
-        self._in_commit = True
-        try:
-            # A loop, since a store may answer at once, and an answer may let in requests that were held back.
-            while self._gathered and not self._committing and not self._failed:
-                batch, self._gathered = self._gathered, []
-                self._committing = True
-                self._waited_for = 0
-                self._flushed = self.now()
-                self.storage.commit(partial(self._landed, batch))
-        finally:
-            self._in_commit = False
-
-    def _landed(self, batch: list[tuple[Proposal | None, Request | None]], error: Exception | None) -> None:
-        """Go on behind a flush, or stop: a batch of which only a part was applied must not be built upon."""
-        try:
-            self._persisted(batch, error)
-        except Exception as mistake:  # noqa: BLE001 (whatever it was, the server ends with it)
-            log.failure("A batch cannot be applied")
-            self.fail(mistake)
-
-    def _persisted(self, batch: list[tuple[Proposal | None, Request | None]], error: Exception | None) -> None:
-        """Apply a batch that is durable, answer it, and go on with what has gathered meanwhile."""
-        self._committing = False
-        if self._failed:
-            return
-        if error is not None:
-            self.fail(error)
-            return
-        # Replies wait for the end of the batch where nobody can tell: no event may come between, no read be answered.
-        settling: dict[ClientProtocol, None] = {}
-        watches = self.watches
-        for proposal, request in batch:
-            if proposal is not None:
-                self._apply(proposal, request)
-            elif request is not None:
-                request.reply = self._sync_reply(request)
-            if request is not None:
-                connection = request.connection
-                if connection.parked or watches.count:
-                    self._settle(connection)
-                else:
-                    settling[connection] = None
-        for connection in settling:
-            self._settle(connection)
-        self._in_flight -= len(batch)
-        self.flush_dirty()
-        if self._gathered:
-            self._commit()
-        self.after_batch()
-        if not self._in_flight:
-            drained, self._drained = self._drained, []
-            for waiting in drained:
-                waiting.callback(None)
-
-    def _settle(self, connection: ClientProtocol) -> None:
-        """Let a connection take the replies that have come; what breaks there costs nobody else anything."""
-        try:
-            connection.settled()
-        except Exception:  # noqa: BLE001 (whatever it was, this connection ends with it)
-            log.failure("A connection cannot take its replies")
-            connection.close()
-
-    def fail(self, error: Exception) -> None:
-        """Stop: the disk has failed, and nothing that waits for it may ever be acknowledged."""
-        if self._failed:
-            return
-        self._failed = True
-        self.serving = False
-        self._gathered = []
-        for connection in list(self.connections):
-            connection.close()
-        drained, self._drained = self._drained, []
-        for waiting in drained:
-            waiting.callback(None)
-        self.fatal(error)
-
-    def flush_dirty(self) -> None:
-        """Send what connections have gathered, one write each."""
-        while self.dirty:
-            dirty, self.dirty = self.dirty, []
-            for connection in dirty:
-                try:
-                    connection.flush()
-                except Exception:  # noqa: BLE001 (as above)
-                    log.failure("A connection cannot send")
-                    connection.close()
-
-    def _apply(self, proposal: Proposal, request: Request | None) -> None:
+        @param request: whose transaction it is; C{None}: no client's of this server.
+        """
         header = proposal.header
         zxid = header.zxid
         changes: list[Change] | None = [] if self.watches.count else None
@@ -429,33 +337,115 @@ class ZooKeeperServer:
             self._opened(header.client_id, proposal.body.timeout)
         elif header.type == ops.CLOSE_SESSION:
             self._closed(header.client_id, request)
-        if request is not None:
-            request.reply = encode_write_reply(request.op, request.cxid, zxid, applied)
+        return applied
 
-    def _sync_reply(self, request: Request) -> bytes:
-        """Echo a sync's path, whatever it is."""
+    def settle(self) -> None:
+        """
+        Let clients have the replies that applying has brought: what ends each list of effects, and each turn.
+
+        What they ask next is taken in from inside of here.
+        """
+        self.settle_connections()
+        self.flush_dirty()
+
+    def settle_connections(self) -> None:
+        """Let connections take their replies, which L{flush_dirty} sends."""
+        settling, self.settling = self.settling, {}
+        for connection in settling:
+            self.settle_connection(connection)
+
+    def settle_connection(self, connection: ClientProtocol) -> None:
+        """Let a connection take the replies that have come; what breaks there costs nobody else anything."""
         try:
-            path, _ = jute.read_buffer(request.body, 0)
-        except ProtocolError:
-            return encode_reply(request.cxid, self.reads.zxid, Code.MARSHALLINGERROR)
-        if path is not None and not path.isascii():
-            path = jute.text(path).encode("utf-8", "surrogatepass")
-        return encode_reply(request.cxid, self.reads.zxid, 0, jute.pack_buffer(path))
+            connection.settled()
+        except Exception:  # noqa: BLE001 (whatever it was, this connection ends with it)
+            log.failure("A connection cannot take its replies")
+            connection.close()
+
+    def drop(self, request: Request) -> None:
+        """End a request of a session that is gone, or of a role that is: nothing is said, the connection ends."""
+        request.reply = b""
+        if request.connection is not None:
+            request.connection.settled()
+
+    def flush_dirty(self) -> None:
+        """Send what connections have gathered, one write each."""
+        while self.dirty:
+            dirty, self.dirty = self.dirty, []
+            for connection in dirty:
+                try:
+                    connection.flush()
+                except Exception:  # noqa: BLE001 (as above)
+                    log.failure("A connection cannot send")
+                    connection.close()
+
+    def close_clients(self) -> None:
+        """Close all connections; nothing that waits is answered."""
+        for connection in list(self.connections):
+            connection.close()
+
+    def fail(self, error: Exception) -> None:
+        """Stop: the disk has failed, and nothing that waits for it may ever be acknowledged."""
+        if self._failed:
+            return
+        self._failed = True
+        if self.role is not None:
+            self.role.stop()
+        self.close_clients()
+        self.fatal(error)
+
+    # What other servers have prepared
+
+    def replay(self, zxid: int, entry: bytes) -> None:
+        """
+        Do what the ensemble has agreed upon, for no client of this server.
+
+        @raise ProtocolError: that is no transaction.
+        """
+        proposal, digest = decode_proposal(entry)
+        self.apply(proposal, None)
+        self.agreed(zxid, entry, digest)
+
+    def agreed(self, zxid: int, entry: bytes, digest: txns.TxnDigest | None = None) -> None:
+        """
+        Keep an applied transaction for servers that fall behind, and compare digests (spec: quorum 2.1).
+
+        @param digest: of the tree, as the server that has prepared the transaction has it.
+        """
+        self.storage.committed.append((zxid, entry))
+        if digest is None or digest.version != DIGEST_VERSION or not self.config.digest_enabled:
+            return
+        if digest.tree_digest == self.tree.digest:
+            self._fuzzy = False
+        elif not self._fuzzy:
+            self.metrics.digest_mismatches_count += 1
+            if not self._told_mismatch:
+                self._told_mismatch = True
+                log.error(
+                    "The tree's digest is {ours} where the leader's was {theirs}, first at zxid {zxid}",
+                    ours=self.tree.digest,
+                    theirs=digest.tree_digest,
+                    zxid=show_zxid(zxid),
+                )
+
+    def put_config(self, ensemble: Ensemble) -> None:
+        """Let the configuration node say who the ensemble is (spec: server-semantics 1.3, quorum 12.2)."""
+        header = txns.TxnHeader(0, 0, ensemble.version, self.wall_ms(), ops.SET_DATA)
+        self.tree.apply(header, txns.SetDataTxn(_CONFIG_NODE, ensemble.text.encode(), -1))
 
     # Sessions
 
     def _opened(self, session_id: int, timeout: int) -> None:
         """A createSession is committed: the session exists, and its client is told."""
         self.timeouts[session_id] = timeout
-        connection = self._opening.pop(session_id, None)
-        if connection is not None and connection in self.connections:
-            self._attach(connection, session_id, timeout)
+        if self.role is not None:
+            self.role.opened(session_id, timeout)
 
     def _closed(self, session_id: int, request: Request | None) -> None:
         """A closeSession is committed; who asked for it still gets the reply."""
         self.timeouts.pop(session_id, None)
-        self.sessions.remove(session_id)
-        self._opening.pop(session_id, None)
+        if self.role is not None:
+            self.role.closed(session_id)
         connection = self.by_session.pop(session_id, None)
         if connection is not None and (request is None or request.connection is not connection):
             connection.close("its session has ended")
@@ -466,18 +456,36 @@ class ZooKeeperServer:
 
     def expire_sessions(self, now_ms: float) -> None:
         """Close the sessions whose time has come."""
+        if self.role is None:
+            return
         for session_id in self.sessions.expire_due(now_ms):
-            timeout = self.sessions.sessions[session_id].timeout
+            session = self.sessions.sessions[session_id]
             log.info(
                 "Expiring session {session}, timeout of {timeout}ms exceeded",
                 session=show_zxid(session_id),
-                timeout=timeout,
+                timeout=session.timeout,
             )
             self.metrics.stale_sessions_expired += 1
-            self.submit_internal(ops.CLOSE_SESSION, session_id)
+            if session.local:
+                self.end_local(session_id)
+            else:
+                self.submit_internal(ops.CLOSE_SESSION, session_id)
+
+    def end_local(self, session_id: int, by: ClientProtocol | None = None) -> None:
+        """A session that only this server knows ends; no transaction says so."""
+        self.sessions.remove(session_id)
+        connection = self.by_session.pop(session_id, None)
+        if connection is not None and connection is not by:
+            connection.close("its session has ended")
 
     def expendable_nodes(self, wall_ms: int) -> list[bytes]:
-        """Return the containers and TTL nodes that nobody needs any more (spec: server-semantics 7)."""
+        """
+        Return the containers and TTL nodes that nobody needs any more (spec: server-semantics 7).
+
+        They are the affair of the server that makes transactions; on others there are none.
+        """
+        if self.role is None or not self.role.makes_txns:
+            return []
         nodes = self.tree.nodes
         never_used_ms = self.config.container_max_never_used_interval_ms
         found = []
@@ -551,3 +559,7 @@ class ZooKeeperServer:
     def restore_target(self) -> RestoreTarget:
         """Return what the store restores into."""
         return RestoreTarget(self)
+
+
+def _ignore(connection: ClientProtocol) -> None:
+    """Without a role no session lives here."""

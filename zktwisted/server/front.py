@@ -1,13 +1,13 @@
 """
 The server as client connections see it: the core, and the limits and identities that stand before it.
 
-L{StandaloneServer} has what L{zktwisted.edge.requests.ClientServer} asks for.  What a request does is the core's
+L{FrontServer} has what L{zktwisted.edge.requests.ClientServer} asks for.  What a request does is the core's
 affair; here is only who may send one, and how many.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -21,16 +21,17 @@ from zktwisted.edge.throttle import (
     OutstandingLimit,
     RequestThrottler,
 )
-from zktwisted.server.core import ZooKeeperServer
+from zktwisted.server.core import STANDALONE_ID, ZooKeeperServer
 from zktwisted.server.metrics import ServerMetrics, ServerStats
+from zktwisted.server.processors import ProcessorFactory
 from zktwisted.server.timers import CallLater
 from zktwisted.store.database import Storage
 from zktwisted.tree.schemes import Schemes
 
-__all__ = ["StandaloneServer"]
+__all__ = ["FrontServer"]
 
 
-class StandaloneServer(ZooKeeperServer):
+class FrontServer(ZooKeeperServer):
     """
     A core with its front.
 
@@ -53,6 +54,8 @@ class StandaloneServer(ZooKeeperServer):
         stats: ServerStats,
         entropy: Random,
         fatal: Callable[[Exception], None],
+        server_id: int = STANDALONE_ID,
+        processors: Sequence[ProcessorFactory] = (),
     ) -> None:
         """@param entropy: decides which connections the throttle refuses."""
         super().__init__(
@@ -64,6 +67,8 @@ class StandaloneServer(ZooKeeperServer):
             schemes=schemes,
             metrics=metrics,
             fatal=fatal,
+            server_id=server_id,
+            processors=processors,
         )
         self.stats = stats
         self.auth = auth

@@ -1,5 +1,5 @@
 """
-Replies of writes: what applying a transaction came to, as the client that asked for it gets to see it.
+Replies of writes and syncs: what applying a transaction came to, as the client that asked for it gets to see it.
 
 Rules: spec: client-protocol 5, 6.2.
 """
@@ -7,12 +7,17 @@ Rules: spec: client-protocol 5, 6.2.
 from __future__ import annotations
 
 from struct import Struct
+from typing import TYPE_CHECKING
 
+from zktwisted.errors import Code, ProtocolError
 from zktwisted.tree.datatree import Applied
 from zktwisted.tree.reads import encode_reply
 from zktwisted.wire import jute, ops, proto
 
-__all__ = ["encode_write_reply"]
+if TYPE_CHECKING:
+    from zktwisted.edge.requests import Request
+
+__all__ = ["encode_sync_reply", "encode_write_reply"]
 
 _pack_int = Struct(">i").pack
 _pack_result = Struct(">i?i").pack
@@ -31,6 +36,17 @@ def encode_write_reply(op: int, xid: int, zxid: int, applied: Applied) -> bytes:
     if op == ops.MULTI:
         return encode_reply(xid, zxid, 0, b"".join(map(_encode_result, applied.results)) + proto.END_OF_MULTI)
     return encode_reply(xid, zxid, 0)
+
+
+def encode_sync_reply(request: Request, zxid: int) -> bytes:
+    """Echo a sync's path, whatever it is."""
+    try:
+        path, _ = jute.read_buffer(request.body, 0)
+    except ProtocolError:
+        return encode_reply(request.cxid, zxid, Code.MARSHALLINGERROR)
+    if path is not None and not path.isascii():
+        path = jute.text(path).encode("utf-8", "surrogatepass")
+    return encode_reply(request.cxid, zxid, 0, jute.pack_buffer(path))
 
 
 def _encode_result(result: tuple[int, Applied]) -> bytes:

@@ -28,7 +28,7 @@ from zktwisted.edge.client import ClientFactory
 from zktwisted.edge.disk import PosixDisk
 from zktwisted.errors import StoreError
 from zktwisted.ops.fourletter import FourLetterWords
-from zktwisted.server.front import StandaloneServer
+from zktwisted.server.front import FrontServer
 from zktwisted.server.metrics import ServerMetrics, ServerStats
 from zktwisted.server.reaper import Reaper
 from zktwisted.server.snapshots import Snapshots
@@ -88,7 +88,7 @@ class Run:
         self._threaded = not memory and disks is None
         self._storage: Storage = NullDatabase() if memory else self._open_disks(disks, metrics, entropy)
         self._config_schemes(metrics)
-        self.core = StandaloneServer(
+        self.core = FrontServer(
             config,
             self._storage,
             monotonic=monotonic,

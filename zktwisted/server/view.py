@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from zktwisted.config import ServerConfig
 from zktwisted.edge.client import ClientFactory, ClientProtocol
-from zktwisted.server.front import StandaloneServer
+from zktwisted.server.front import FrontServer
 from zktwisted.server.metrics import ServerMetrics, ServerStats
 from zktwisted.tree.quota import StatsTrack, limits_path, stats_path
 from zktwisted.tree.watches import Watches
@@ -24,7 +24,7 @@ class ServerView:
 
     def __init__(
         self,
-        core: StandaloneServer,
+        core: FrontServer,
         factory: ClientFactory,
         client_port: Callable[[], int],
         monotonic: Callable[[], float],
