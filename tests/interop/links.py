@@ -15,6 +15,7 @@ import selectors
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -25,6 +26,9 @@ CHUNK = 1 << 16
 HELD_MAX = 1 << 20
 #: How much of what a leader says first is remembered.
 REMEMBERED = 4096
+#: Seconds. A learner tries again when nobody listens yet; it cannot see that here, so the relay tries in its place.
+TRIED_FOR = 1.0
+TRY_PAUSE = 0.01
 SYNC_KINDS = {13: "DIFF", 14: "TRUNC", 15: "SNAP"}
 QUORUM, ELECTION = "quorum", "election"
 
@@ -71,6 +75,7 @@ class Links:
         self._listeners: dict[socket.socket, tuple[str, int, int, int]] = {}
         self._pairs: list[Pair] = []
         self._syncs: list[tuple[int, int, bytearray]] = []
+        self._dialling: list[tuple[socket.socket, tuple[str, int, int, int], float]] = []
         self._silent: set[tuple[int, int]] = set()
         self._broken: set[tuple[int, int]] = set()
         self._orders: list[Callable[[], None]] = []
@@ -137,6 +142,8 @@ class Links:
             self._drop(pair)
         for listener in self._listeners:
             listener.close()
+        for client, _, _ in self._dialling:
+            client.close()
         self._selector.close()
         self._awake.close()
         self._waker.close()
@@ -159,13 +166,16 @@ class Links:
     def _run(self) -> None:
         while not self._closing:
             self._arm()
-            for key, events in self._selector.select():
+            for key, events in self._selector.select(TRY_PAUSE if self._dialling else None):
                 if key.fileobj is self._awake:
                     self._awake.recv(CHUNK)
                 elif key.data is None:
                     self._accept(key.fileobj)  # type: ignore[arg-type]
                 else:
                     self._move(key.fileobj, key.data, events)  # type: ignore[arg-type]
+            waiting, self._dialling = self._dialling, []
+            for client, route, deadline in waiting:
+                self._dial(client, route, deadline)
             while self._orders:
                 self._orders.pop(0)()
 
@@ -194,11 +204,15 @@ class Links:
                 self._selector.modify(link, events, pair)
 
     def _accept(self, listener: socket.socket) -> None:
-        kind, dialler, target, port = self._listeners[listener]
         try:
             client = listener.accept()[0]
         except OSError:  # it went away again
             return
+        route = self._listeners[listener]
+        self._dial(client, route, time.monotonic() + (TRIED_FOR if route[0] == QUORUM else 0.0))
+
+    def _dial(self, client: socket.socket, route: tuple[str, int, int, int], deadline: float) -> None:
+        kind, dialler, target, port = route
         if (dialler, target) in self._broken:
             client.close()
             return
@@ -206,8 +220,11 @@ class Links:
             # On the loopback device this is answered at once, also by a server that is stopped.
             server = socket.create_connection((HOST, port), 5.0)
         except OSError:
-            # Nobody listens there: the dialler learns it by the end of its connection.
-            client.close()
+            if time.monotonic() < deadline:
+                self._dialling.append((client, route, deadline))
+            else:
+                # The dialler learns by the end of its connection that nobody is there.
+                client.close()
             return
         for link in (client, server):
             link.setblocking(False)
