@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from zktwisted.config import ServerConfig
 from zktwisted.ops.commands import ConnectionView, ServerView, WatchesView
+from zktwisted.ops.view import Leading
 from zktwisted.server.metrics import ServerMetrics, ServerStats
 
 
@@ -78,6 +79,9 @@ class FakeView:
     mode: str = "standalone"
     read_only: bool = False
     server_id: int = 0
+    peer_state: str | None = None
+    leading: Leading | None = None
+    learner_master_id: int | None = None
     client_port: int = 2181
     stats: ServerStats = field(default_factory=ServerStats)
     metrics: ServerMetrics = field(default_factory=ServerMetrics)
@@ -96,11 +100,19 @@ class FakeView:
     data_dir: str | None = None
     log_dir: str | None = None
     sessions: Sequence[tuple[int, Sequence[int]]] = ()
+    local: Sequence[tuple[int, Sequence[int]]] | None = None
+    timeouts: Mapping[int, int] | None = None
     expiring: Sequence[tuple[int, Sequence[ConnectionView]]] = ()
     all_quotas: Iterable[tuple[bytes, int, int, int, int]] = ()
 
     def session_sets(self) -> Sequence[tuple[int, Sequence[int]]]:
         return self.sessions
+
+    def local_session_sets(self) -> Sequence[tuple[int, Sequence[int]]] | None:
+        return self.local
+
+    def session_timeouts(self) -> Mapping[int, int] | None:
+        return self.timeouts
 
     def connection_sets(self) -> Sequence[tuple[int, Sequence[ConnectionView]]]:
         return self.expiring

@@ -108,6 +108,7 @@ class Commands:
             "max_session_timeout": config.max_session_timeout,
             "server_id": view.server_id,
             "client_port_listen_backlog": config.client_port_listen_backlog,
+            **ensemble_fields(view),
         }
 
     def connections(self) -> dict[str, Value]:
@@ -135,8 +136,11 @@ class Commands:
 
     def dump(self) -> dict[str, Value]:
         """When sessions expire, and what would go with them."""
+        own = self.view.session_timeouts() is None
         return {
-            "expiry_time_to_session_ids": {str(end): list(ids) for end, ids in self.view.session_sets()},
+            "expiry_time_to_session_ids": {
+                str(end): list(ids) for end, ids in (self.view.session_sets() if own else ())
+            },
             "session_id_to_ephemeral_paths": {
                 str(session): [text(path) for path in paths] for session, paths in self.view.ephemerals.items()
             },
@@ -199,6 +203,7 @@ class Commands:
                 "uptime": view.uptime_ms,
             },
             "client_response": sizes,
+            **proposal_fields(view),
             "node_count": view.node_count,
         }
 
@@ -232,8 +237,13 @@ class Commands:
         """All metrics by name, in the order of C{mntr}."""
         view = self.view
         found: dict[str, Value] = {"version": VERSION, "server_state": server_state(view)}
+        if view.peer_state is not None:
+            found["peer_state"] = view.peer_state
+        if view.learner_master_id is not None:
+            found["observer_master_id"] = view.learner_master_id
         for name, read in GAUGES.items():
             found[name] = read(view)
+        found.update(quorum_gauges(view))
         for name, value in quota_gauges(view.quotas()):
             found[name] = value
         for sample in view.metrics.samples():
@@ -265,6 +275,39 @@ COMMANDS: tuple[Command, ...] = (
 def server_state(view: ServerView) -> str:
     """The mode, C{read-only} before all others."""
     return "read-only" if view.read_only else view.mode
+
+
+def ensemble_fields(view: ServerView) -> dict[str, Value]:
+    """What C{conf} tells besides in an ensemble; the members only while this server is one of a quorum."""
+    config = view.config
+    member, ensemble = config.member, config.ensemble
+    if member is None or ensemble is None:
+        return {}
+    fields: dict[str, Value] = {
+        "init_limit": config.init_limit,
+        "sync_limit": config.sync_limit,
+        "election_alg": config.election_alg,
+        "election_port": "|".join(str(address.port) for address in member.election_addresses),
+        "quorum_port": "|".join(str(address.port) for address in member.addresses),
+        "peer_type": 1 if config.observer else 0,
+    }
+    if not view.read_only:
+        fields["membership"] = ensemble.text
+    return fields
+
+
+def proposal_fields(view: ServerView) -> dict[str, Value]:
+    """The sizes of proposals, on a leader."""
+    if view.leading is None:
+        return {}
+    sizes = view.stats.proposal
+    return {
+        "proposal_stats": {
+            "last_buffer_size": sizes.last,
+            "min_buffer_size": sizes.min,
+            "max_buffer_size": sizes.max,
+        }
+    }
 
 
 def session_of(watcher: object) -> int:
@@ -415,6 +458,25 @@ GAUGES: Mapping[str, Callable[[ServerView], int | float]] = {
     "non_mtls_local_conn_count": lambda view: view.stats.non_mtls_local_conn_count,
 }
 """The gauges of every server, each with the way to read it."""
+
+
+def quorum_gauges(view: ServerView) -> Iterator[tuple[str, int]]:
+    """The gauges of a member of an ensemble, and those of its leader."""
+    if view.peer_state is None or view.config.ensemble is None:
+        return
+    yield "quorum_size", len(view.config.ensemble.voters)
+    leading = view.leading
+    if leading is None:
+        return
+    yield "learners", leading.learners
+    yield "synced_followers", leading.synced_followers
+    yield "synced_non_voting_followers", leading.synced_non_voting_followers
+    yield "synced_observers", leading.synced_observers
+    yield "pending_syncs", leading.pending_syncs
+    yield "leader_uptime", leading.uptime_ms
+    yield "last_proposal_size", view.stats.proposal.last
+    yield "max_proposal_size", view.stats.proposal.max
+    yield "min_proposal_size", view.stats.proposal.min
 
 
 def quota_gauges(quotas: Iterable[tuple[bytes, int, int, int, int]]) -> Iterator[tuple[str, int]]:

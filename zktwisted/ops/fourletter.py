@@ -11,7 +11,7 @@ Rules: spec: operations 1; client-protocol 10.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Protocol
 
@@ -146,7 +146,7 @@ def lines(texts: Iterable[str]) -> str:
 def conf(source: Commands) -> str:
     """The settings; C{key=value}."""
     fields, sizes = source.configuration(), source.dirs()
-    return lines(
+    text = lines(
         f"{key}={value}"
         for key, value in (
             ("clientPort", fields["client_port"]),
@@ -163,6 +163,20 @@ def conf(source: Commands) -> str:
             ("serverId", fields["server_id"]),
         )
     )
+    text += lines(f"{key}={fields[name]}" for key, name in QUORUM_SETTINGS if name in fields)
+    if "membership" in fields:
+        text += f"membership: \n{fields['membership']}"  # without a line end
+    return text
+
+
+QUORUM_SETTINGS = (
+    ("initLimit", "init_limit"),
+    ("syncLimit", "sync_limit"),
+    ("electionAlg", "election_alg"),
+    ("electionPort", "election_port"),
+    ("quorumPort", "quorum_port"),
+    ("peerType", "peer_type"),
+)
 
 
 def cons(source: Commands) -> str:
@@ -181,14 +195,25 @@ def dirs(source: Commands) -> str:
     return lines(f"{key}: {size}" for key, size in source.dirs().items())
 
 
+def _session_sets(title: str, sets: Sequence[tuple[int, Sequence[int]]]) -> Iterator[str]:
+    yield f"{title} ({len(sets)})/({sum(len(ids) for _, ids in sets)}):"
+    for end, ids in sets:
+        yield f"{len(ids)} expire at {java_date(end)}:"
+        yield from (f"\t{hexadecimal(session)}" for session in ids)
+
+
 def dump(source: Commands) -> str:
     """Sessions by expiry, ephemeral nodes by session, connections by expiry."""
     view = source.view
-    sets = view.session_sets()
-    out = ["SessionTracker dump:", f"Session Sets ({len(sets)})/({sum(len(ids) for _, ids in sets)}):"]
-    for end, ids in sets:
-        out.append(f"{len(ids)} expire at {java_date(end)}:")
-        out.extend(f"\t{hexadecimal(session)}" for session in ids)
+    local, timeouts = view.local_session_sets(), view.session_timeouts()
+    out = ["SessionTracker dump:"]
+    if local is not None:
+        out += _session_sets("Local Session Sets", local)
+    if timeouts is None:
+        out += _session_sets("Session Sets" if local is None else "Global Session Sets", view.session_sets())
+    else:
+        out.append(f"Global Sessions({len(timeouts)}):")
+        out += [f"{hexadecimal(session)}\t{timeouts[session]}ms" for session in sorted(timeouts)]
     ephemerals = view.ephemerals
     out += ["ephemeral nodes dump:", f"Sessions with Ephemerals ({len(ephemerals)}):"]
     for session, paths in ephemerals.items():
@@ -252,6 +277,8 @@ def _figures(view: ServerView) -> Iterator[str]:
     yield f"Zxid: {hexadecimal(view.last_zxid)}"
     yield f"Mode: {commands.server_state(view)}"
     yield f"Node count: {view.node_count}"
+    if view.leading is not None:
+        yield f"Proposal sizes last/min/max: {stats.proposal.last}/{stats.proposal.min}/{stats.proposal.max}"
 
 
 def srst(source: Commands) -> str:

@@ -7,13 +7,13 @@ Reading is all that they allow, but for the reset of a connection's figures.  No
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from zktwisted.config import ServerConfig
     from zktwisted.server.metrics import ServerMetrics, ServerStats
 
-__all__ = ["ConnectionView", "HasSession", "ServerView", "WatchesView"]
+__all__ = ["ConnectionView", "HasSession", "Leading", "ServerView", "WatchesView"]
 
 
 class ConnectionView(Protocol):
@@ -112,6 +112,26 @@ class WatchesView(Protocol):
         """The L{HasSession} that watch each path in the data table."""
 
 
+class Leading(NamedTuple):
+    """
+    What a leader knows of those who follow it.
+
+    @ivar learners: connected, whether they have caught up or not.
+    @ivar synced_followers: followers that have caught up and get every proposal.
+    @ivar synced_non_voting_followers: those among them that have no vote.
+    @ivar synced_observers: observers that have caught up.
+    @ivar pending_syncs: answers to C{sync} that wait for a commit.
+    @ivar uptime_ms: since it leads.
+    """
+
+    learners: int
+    synced_followers: int
+    synced_non_voting_followers: int
+    synced_observers: int
+    pending_syncs: int
+    uptime_ms: int
+
+
 class ServerView(Protocol):
     """
     What the commands must know of a server; the server conforms to it.
@@ -129,7 +149,7 @@ class ServerView(Protocol):
 
     @property
     def mode(self) -> str:
-        """C{standalone}, C{leader}, C{follower} or C{observer}."""
+        """C{standalone}, C{leader}, C{follower}, C{observer} or C{read-only}; anything while C{serving} is false."""
 
     @property
     def read_only(self) -> bool:
@@ -138,6 +158,18 @@ class ServerView(Protocol):
     @property
     def server_id(self) -> int:
         """C{myid}; 0 standalone."""
+
+    @property
+    def peer_state(self) -> str | None:
+        """What this server does in its ensemble, as C{leading - broadcast}; C{None} when it is not part of a quorum."""
+
+    @property
+    def leading(self) -> Leading | None:
+        """On a leader only: who follows it."""
+
+    @property
+    def learner_master_id(self) -> int | None:
+        """On an observer only: the id of the server that it gets everything from, -1 if unknown."""
 
     @property
     def client_port(self) -> int:
@@ -188,7 +220,17 @@ class ServerView(Protocol):
         """How many of them are local to this server."""
 
     def session_sets(self) -> Sequence[tuple[int, Sequence[int]]]:
-        """The expiry buckets in time order: end (wall clock, ms) and session ids."""
+        """The expiry buckets of global sessions in time order: end (wall clock, ms) and session ids."""
+
+    def local_session_sets(self) -> Sequence[tuple[int, Sequence[int]]] | None:
+        """The same of local sessions; C{None} where there are none to be had."""
+
+    def session_timeouts(self) -> Mapping[int, int] | None:
+        """
+        The timeouts of global sessions where another server watches over them: session id to milliseconds.
+
+        C{None} on a server that expires them itself, as C{session_sets} tells.
+        """
 
     def connection_sets(self) -> Sequence[tuple[int, Sequence[ConnectionView]]]:
         """The same for connections."""
