@@ -2,15 +2,17 @@
 How the running server looks from outside: what four-letter words and other surfaces may ask.
 
 L{ServerView} has the shape that C{zktwisted.ops.view} describes.  It holds nothing of its own but the moment of the
-start; every answer is read from the core when somebody asks.
+start; every answer is read from the core, and in an ensemble from the peer, when somebody asks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 from zktwisted.config import ServerConfig
 from zktwisted.edge.client import ClientFactory, ClientProtocol
+from zktwisted.ops.view import Leading
 from zktwisted.server.front import FrontServer
 from zktwisted.server.metrics import ServerMetrics, ServerStats
 from zktwisted.tree.quota import StatsTrack, limits_path, stats_path
@@ -19,8 +21,16 @@ from zktwisted.tree.watches import Watches
 __all__ = ["ServerView"]
 
 
+#: What each role does, in the words of ZooKeeper's peer states.
+_STATES = {"leader": "leading", "follower": "following", "observer": "observing"}
+
+
 class ServerView:
-    """One server, from its start to its stop."""
+    """
+    One server, from its start to its stop.
+
+    @ivar peer: the L{zktwisted.server.peer.QuorumPeer} in an ensemble, else C{None}.
+    """
 
     def __init__(
         self,
@@ -43,6 +53,12 @@ class ServerView:
         self._wall_ms = wall_ms
         self._on_disk = on_disk
         self._started = monotonic()
+        self.peer: Any = None
+
+    def begin(self) -> None:
+        """A role begins: ZooKeeper makes a new server object then, whose figures begin anew."""
+        self._started = self._monotonic()
+        self._core.stats.reset()
 
     @property
     def config(self) -> ServerConfig:
@@ -56,18 +72,54 @@ class ServerView:
 
     @property
     def mode(self) -> str:
-        """Always C{standalone}."""
-        return "standalone"
+        """The name of the role; C{looking} without one."""
+        role = self._core.role
+        return "looking" if role is None else role.name
 
     @property
     def read_only(self) -> bool:
-        """Never: there is no ensemble to be cut off from."""
-        return False
+        """Whether reads are all that is served, without a quorum."""
+        role = self._core.role
+        return role is not None and role.read_only
 
     @property
     def server_id(self) -> int:
         """C{myid}; 0 standalone."""
-        return 0
+        return self._core.config.sid
+
+    @property
+    def peer_state(self) -> str | None:
+        """What it does in its quorum; only what a server that serves can do."""
+        state = _STATES.get(self.mode)
+        return None if state is None else f"{state} - broadcast"
+
+    @property
+    def leading(self) -> Leading | None:
+        """On a leader: who follows."""
+        machine = None if self.peer is None or self.mode != "leader" else self.peer.machine
+        ensemble = self._core.config.ensemble
+        if machine is None or ensemble is None:
+            return None
+        learners = machine.learners()
+        synced = [learner for learner in learners if learner.forwarding]
+        followers = [learner.sid for learner in synced if not learner.observer]
+        voters = {member.sid for member in ensemble.voters}
+        return Leading(
+            learners=len(learners),
+            synced_followers=len(followers),
+            synced_non_voting_followers=sum(sid not in voters for sid in followers),
+            synced_observers=len(synced) - len(followers),
+            pending_syncs=machine.pending_syncs,
+            uptime_ms=self.uptime_ms,
+        )
+
+    @property
+    def learner_master_id(self) -> int | None:
+        """On an observer: the leader's id."""
+        if self.mode != "observer":
+            return None
+        vote = None if self.peer is None else self.peer.vote
+        return -1 if vote is None else vote.leader
 
     @property
     def client_port(self) -> int:
@@ -121,18 +173,31 @@ class ServerView:
 
     @property
     def global_sessions(self) -> int:
-        """How many sessions there are."""
-        return len(self._core.sessions)
+        """How many sessions the whole ensemble knows."""
+        return self._core.global_sessions
 
     @property
     def local_sessions(self) -> int:
-        """None: standalone there is no other kind of session to be had."""
-        return 0
+        """How many sessions only this server knows."""
+        return self._core.local_sessions
 
     def session_sets(self) -> Sequence[tuple[int, Sequence[int]]]:
-        """The expiry buckets in time order: end (wall clock, ms) and session ids."""
+        """The expiry buckets of global sessions in time order: end (wall clock, ms) and session ids."""
+        return self._session_sets(local=False)
+
+    def local_session_sets(self) -> Sequence[tuple[int, Sequence[int]]] | None:
+        """The same of local sessions, where they are."""
+        here = self._core.config.local_sessions_enabled and self.mode != "standalone"
+        return self._session_sets(local=True) if here else None
+
+    def _session_sets(self, local: bool) -> Sequence[tuple[int, Sequence[int]]]:
         offset = self._wall_ms() - int(self._monotonic() * 1000)
-        return [(end + offset, ids) for end, ids in self._core.sessions.buckets()]
+        return [(end + offset, ids) for end, ids in self._core.sessions.buckets(local)]
+
+    def session_timeouts(self) -> Mapping[int, int] | None:
+        """The timeouts of global sessions, where they do not expire."""
+        role = self._core.role
+        return None if role is None or role.makes_txns else self._core.timeouts
 
     def connection_sets(self) -> Sequence[tuple[int, Sequence[ClientProtocol]]]:
         """The same for connections."""
