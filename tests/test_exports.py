@@ -29,9 +29,16 @@ class ExportsTests(SynchronousTestCase):
 
     def test_errors(self) -> None:
         """The errors: one family of answers, and one class for each kind of fault."""
-        self.assertEqual(
-            ["Code", "ConfigError", "DataDirectoryError", "KeeperError", "ProtocolError", "StoreError"], errors.__all__
+        names = (
+            "Code",
+            "ConfigError",
+            "DataDirectoryError",
+            "KeeperError",
+            "ProtocolError",
+            "ServerIdError",
+            "StoreError",
         )
+        self.assertEqual(list(names), errors.__all__)
 
     def test_testing(self) -> None:
         """What other people's tests may use."""
