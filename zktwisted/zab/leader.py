@@ -52,6 +52,7 @@ class LearnerView(NamedTuple):
     A learner as operators see it.
 
     @ivar voting: whether its acknowledgements count.
+    @ivar forwarding: whether it takes part in the broadcast.
     @ivar synced: whether it takes part in the broadcast and was heard of within syncLimit.
     """
 
@@ -60,6 +61,7 @@ class LearnerView(NamedTuple):
     observer: bool
     voting: bool
     stage: Stage
+    forwarding: bool
     synced: bool
 
 
@@ -116,6 +118,11 @@ class Leader(Joining):
         """Bytes of the last proposal, the smallest and the largest."""
         return self._size_last, self._size_min, self._size_max
 
+    @property
+    def pending_syncs(self) -> int:
+        """How many syncs of learners wait for a commit."""
+        return sum(map(len, self._syncs.values()))
+
     def learners(self) -> list[LearnerView]:
         """Return who is connected and has said who it is."""
         return [
@@ -125,6 +132,7 @@ class Leader(Joining):
                 link.observer,
                 not link.observer and link.sid in self._voters,
                 link.stage,
+                link.stage == Stage.SERVING,
                 link.stage == Stage.SERVING and self._tick <= link.ack_deadline,
             )
             for link in self._links.values()
