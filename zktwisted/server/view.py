@@ -97,17 +97,15 @@ class ServerView:
     def leading(self) -> Leading | None:
         """On a leader: who follows."""
         machine = None if self.peer is None or self.mode != "leader" else self.peer.machine
-        ensemble = self._core.config.ensemble
-        if machine is None or ensemble is None:
+        if machine is None:
             return None
         learners = machine.learners()
         synced = [learner for learner in learners if learner.forwarding]
-        followers = [learner.sid for learner in synced if not learner.observer]
-        voters = {member.sid for member in ensemble.voters}
+        followers = [learner for learner in synced if not learner.observer]
         return Leading(
             learners=len(learners),
             synced_followers=len(followers),
-            synced_non_voting_followers=sum(sid not in voters for sid in followers),
+            synced_non_voting_followers=sum(not learner.voting for learner in followers),
             synced_observers=len(synced) - len(followers),
             pending_syncs=machine.pending_syncs,
             uptime_ms=self.uptime_ms,
