@@ -29,7 +29,7 @@ from zktwisted.tree.acl import AclList, check
 from zktwisted.tree.datatree import Applied, Change, DataTree
 from zktwisted.tree.paths import parent_of
 from zktwisted.tree.prepare import DIGEST_VERSION, Prepare, Proposal
-from zktwisted.tree.reads import Reads
+from zktwisted.tree.reads import Reads, encode_reply
 from zktwisted.tree.schemes import Schemes
 from zktwisted.tree.sessions import SessionIds, SessionTracker, check_password, password_of
 from zktwisted.tree.watches import Watches, encode_event
@@ -118,6 +118,7 @@ class ZooKeeperServer:
             self.tree, self.watches, schemes, skip_acl=config.skip_acl, count=partial(count_read, metrics)
         )
         self.table = self.reads.table
+        self.table[ops.CLOSE_SESSION] = self._close_local
         self.prepare = Prepare(
             self.tree,
             schemes,
@@ -173,8 +174,9 @@ class ZooKeeperServer:
     @property
     def local_sessions(self) -> int:
         """How many sessions only this server knows."""
-        role = self.role
-        if role is None or not (role.read_only or self.config.local_sessions_enabled):
+        if self.role is None or not self.role.makes_txns:
+            return len(self.sessions)
+        if not self.config.local_sessions_enabled:
             return 0
         return sum(session.local for session in self.sessions.sessions.values())
 
@@ -470,6 +472,13 @@ class ZooKeeperServer:
                 self.end_local(session_id)
             else:
                 self.submit_internal(ops.CLOSE_SESSION, session_id)
+
+    def _close_local(
+        self, connection: ClientProtocol, identities: Sequence[proto.Id], xid: int, buf: bytes, start: int, end: int
+    ) -> bytes:
+        """Answer the closeSession of a session that only this server knows, in its turn like a read."""
+        self.end_local(connection.session_id, connection)
+        return encode_reply(xid, self.reads.zxid, 0)
 
     def end_local(self, session_id: int, by: ClientProtocol | None = None) -> None:
         """A session that only this server knows ends; no transaction says so."""

@@ -72,7 +72,7 @@ class FrontServer(ZooKeeperServer):
         )
         self.stats = stats
         self.auth = auth
-        self.outstanding: OutstandingLimit[Any] = OutstandingLimit(config.global_outstanding_limit)
+        self.outstanding: OutstandingLimit[Any] = OutstandingLimit(config.outstanding_limit)
         self.throttler: RequestThrottler[Request] = RequestThrottler.from_config(config, metrics)
         self.large_requests = LargeRequests(config.large_request_threshold, config.large_request_max_bytes)
         self.connection_throttle = ConnectionThrottle.from_config(config, entropy, monotonic())

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from zktwisted.server.core import ZooKeeperServer
     from zktwisted.wire.proto import Id
 
-__all__ = ["Role"]
+__all__ = ["Role", "pack_timeout"]
 
-_pack_int = Struct(">i").pack
+pack_timeout = Struct(">i").pack
+"""The body of a createSession."""
 
 
 class Role:
@@ -50,6 +51,7 @@ class Role:
     def __init__(self, core: ZooKeeperServer) -> None:
         self.core = core
         self.opening: dict[int, ClientProtocol] = {}
+        self._stopped = False
 
     # Life
 
@@ -69,6 +71,9 @@ class Role:
 
     def stop(self) -> None:
         """Serve no more, at once; a second call does nothing."""
+        if self._stopped:
+            return
+        self._stopped = True
         for stage in self.chain:
             stage.shutdown()
         self.opening.clear()
@@ -95,7 +100,7 @@ class Role:
         """
         session_id = self.core.ids.make()
         self.opening[session_id] = connection
-        self.submit_internal(ops.CREATE_SESSION, session_id, _pack_int(timeout))
+        self.submit_internal(ops.CREATE_SESSION, session_id, pack_timeout(timeout))
 
     def create_local(self, connection: ClientProtocol, timeout: int) -> None:
         """Give a client a session of which no other server knows."""
@@ -103,6 +108,17 @@ class Role:
         session_id = core.ids.make()
         core.sessions.add(session_id, timeout, core.now() * 1000, local=True)
         core.attach(connection, session_id, timeout)
+
+    def close_local(self, request: Request) -> None:
+        """Let the closeSession of a session that no other server knows be answered in its turn, like a read."""
+        self.core.sessions.set_closing(request.session_id)
+        request.ready = request.connection.parked = True
+        request.connection.settled()
+
+    def is_local(self, session_id: int) -> bool:
+        """Say whether no other server knows a session."""
+        session = self.core.sessions.sessions.get(session_id)
+        return session is not None and session.local
 
     def resume(self, connection: ClientProtocol, session_id: int, timeout: int) -> None:
         """Let a client that has proved who it is have its session, or refuse it."""

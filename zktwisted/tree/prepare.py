@@ -35,6 +35,8 @@ _unpack_int = Struct(">i").unpack_from
 _pack_create_end = Struct(">?i").pack
 _unpack_multi = Struct(">i?i").unpack_from
 _CREATES = (ops.CREATE, ops.CREATE2)
+# What is checked before the session is.
+_FLAGS_FIRST = (ops.CREATE, ops.CREATE2, ops.CREATE_CONTAINER, ops.CREATE_TTL, ops.RECONFIG)
 
 
 class ChangeRecord(Znode):
@@ -126,6 +128,9 @@ class Prepare:
     @ivar tree: what has been applied.
     @ivar zxid: the last one given out.
     @ivar digest: of the pending tree.
+    @ivar session_error: the code by which every operation of the next request fails, its session being gone or
+        another server's; 0: it is not.
+    @ivar ephemeral_error: the same for the ephemeral nodes that it would make.
     """
 
     def __init__(
@@ -158,6 +163,7 @@ class Prepare:
         self.soft_quota_exceeded = soft_quota_exceeded
         self.zxid = 0
         self.digest = tree.digest
+        self.session_error = self.ephemeral_error = 0
         self._pending: dict[bytes, ChangeRecord] = {}
         # Of the transaction being prepared: what its records replaced, to be put back if it fails.
         self._undo: list[tuple[bytes, ChangeRecord | None]] = []
@@ -182,6 +188,7 @@ class Prepare:
         """Begin behind C{zxid}, with nothing pending."""
         self.zxid = zxid
         self.digest = self.tree.digest
+        self.session_error = self.ephemeral_error = 0
         self._pending.clear()
 
     def prepare(
@@ -209,6 +216,8 @@ class Prepare:
                 txn = self._close_session()
             else:
                 request, _ = _decode(op, body, 0)
+                if self.session_error and op not in _FLAGS_FIRST:
+                    raise KeeperError(self.session_error)
                 txn = self._operations[op](op, request)
         except (KeeperError, ProtocolError) as e:
             code = e.code if isinstance(e, KeeperError) else Code.MARSHALLINGERROR.value
@@ -257,6 +266,8 @@ class Prepare:
                 operations.append((ops.ERROR, txns.ErrorTxn(Code.RUNTIMEINCONSISTENCY.value)))
                 continue
             try:
+                if self.session_error and op not in _FLAGS_FIRST:
+                    raise KeeperError(self.session_error)
                 operations.append((op, self._operations[op](op, request)))
             except KeeperError as e:
                 failed = True
@@ -327,6 +338,8 @@ class Prepare:
             raise KeeperError(Code.BADARGUMENTS)
         ttl = request.ttl if op == ops.CREATE_TTL else -1
         self._check_kind(op, flags, ttl)
+        if self.session_error or self.ephemeral_error:
+            self._check_session(flags)
         if path is None:
             raise KeeperError(Code.MARSHALLINGERROR)
         parent_path, _name = split_path(path)
@@ -364,6 +377,13 @@ class Prepare:
         record.child_count = record.sequence = 0
         self._put(path, record)
         return txn
+
+    def _check_session(self, flags: int) -> None:
+        """Refuse a node that its session may not make (spec: server-semantics 5.1, check 4)."""
+        if flags in (1, 3) and self.ephemeral_error:
+            raise KeeperError(self.ephemeral_error)
+        if self.session_error:
+            raise KeeperError(self.session_error)
 
     def _check_kind(self, op: int, flags: int, ttl: int) -> None:
         """Check create flags against the operation that carries them (spec: server-semantics 5.1, checks 2 and 3)."""

@@ -248,7 +248,7 @@ class SessionTracker:
         """
         Check that a request may act for a session, and adopt its owner if it has none.
 
-        @param owner: who brought the request, compared by identity.
+        @param owner: who brought the request.
         @param unknown: the code for an unknown session: a leader says SESSIONEXPIRED.
 
         @raise KeeperError: C{unknown}; SESSIONEXPIRED if it is closing; SESSIONMOVED if it has another owner.
@@ -258,7 +258,7 @@ class SessionTracker:
             raise KeeperError(unknown)
         if session.closing:
             raise KeeperError(Code.SESSIONEXPIRED)
-        if session.owner is not owner:
+        if session.owner != owner:
             if session.owner is not None:
                 raise KeeperError(Code.SESSIONMOVED)
             session.owner = owner
