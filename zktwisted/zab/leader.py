@@ -12,24 +12,23 @@ from __future__ import annotations
 
 from collections import deque
 from struct import Struct
-from typing import NamedTuple
 
 from zktwisted.config.ensemble import Ensemble
 from zktwisted.errors import ProtocolError
 from zktwisted.wire import quorum
 from zktwisted.wire.ops import show_zxid
-from zktwisted.wire.quorum import QuorumPacket, pack_bare, pack_packet
-from zktwisted.zab.effects import Broadcast, Committed, Forwarded, Limits, Log, Revalidate, Touched
-from zktwisted.zab.joining import Joining, Link, Stage
+from zktwisted.wire.quorum import QuorumPacket, pack_bare
+from zktwisted.zab.effects import Broadcast, Committed, Limits, Log
+from zktwisted.zab.joining import Joining
+from zktwisted.zab.links import INFORM_TYPE, Link, Stage
 from zktwisted.zab.sync import History
 
-__all__ = ["Leader", "LearnerView"]
+__all__ = ["Leader"]
 
 #: Exit code (spec: quorum 1.4).
 EXIT_DISK = 10
 
 _COUNTER = 0xFFFFFFFF
-_INFORM = quorum.pack_bare(quorum.INFORM, 0)[:4]
 _NULL = b"\xff\xff\xff\xff"
 _pack_head = Struct(">iqi").pack
 _pack_bare = Struct(">iqii").pack
@@ -45,24 +44,6 @@ class Proposal:
         self.packet = packet
         self.entry = entry
         self.acks: dict[int, None] = {}
-
-
-class LearnerView(NamedTuple):
-    """
-    A learner as operators see it.
-
-    @ivar voting: whether its acknowledgements count.
-    @ivar forwarding: whether it takes part in the broadcast.
-    @ivar synced: whether it takes part in the broadcast and was heard of within syncLimit.
-    """
-
-    channel: int
-    sid: int
-    observer: bool
-    voting: bool
-    stage: Stage
-    forwarding: bool
-    synced: bool
 
 
 class Leader(Joining):
@@ -90,9 +71,6 @@ class Leader(Joining):
         self._outstanding: dict[int, Proposal] = {}
         #: On their way to our own disk, as (token, zxid).
         self._logging: deque[tuple[int, int]] = deque()
-        #: Who gets proposals and commits, who gets INFORMs, and what they are called.
-        self._following: tuple[int, ...] = ()
-        self._observing: tuple[int, ...] = ()
         #: Syncs that wait for a commit: by its zxid, the channels that asked.
         self._syncs: dict[int, list[int]] = {}
         self._next_ping = now + limits.tick / 2
@@ -102,7 +80,6 @@ class Leader(Joining):
         super().__init__(
             sid, ensemble, accepted_epoch, current_epoch, last_zxid, history, limits, now, last_seen=last_seen
         )
-        self._voters = frozenset().union(*(each.voters for each in self._quorums))
         # Fewer than this cannot be a quorum: asked first, because it is asked for every acknowledgement.
         self._quorum_min = 1 if ensemble.hierarchical else len(self._quorums[0].voters) // 2 + 1
 
@@ -123,27 +100,14 @@ class Leader(Joining):
         """How many syncs of learners wait for a commit."""
         return sum(map(len, self._syncs.values()))
 
-    def learners(self) -> list[LearnerView]:
-        """Return who is connected and has said who it is."""
-        return [
-            LearnerView(
-                link.channel,
-                link.sid,
-                link.observer,
-                not link.observer and link.sid in self._voters,
-                link.stage,
-                link.stage == Stage.SERVING,
-                link.stage == Stage.SERVING and self._tick <= link.ack_deadline,
-            )
-            for link in self._links.values()
-            if link.stage != Stage.HELLO
-        ]
-
     def deadline(self) -> float | None:
         """Return when L{tick} has to be called."""
         if self.ended:
             return None
         return self._next_ping if self.serving else min(self._next_ping, self._phase_deadline)
+
+    def _votes(self, link: Link) -> bool:
+        return not link.observer and any(link.sid in each.voters for each in self._quorums)
 
     # -- inputs
 
@@ -193,8 +157,7 @@ class Leader(Joining):
             return
         self._next_ping = now + self._limits.tick / 2
         self._forget_applied()
-        for link in list(self._links.values()):
-            self._supervise(link, now)
+        self._supervise_all(now)
         self._half_tick = not self._half_tick
         if self.serving and self._half_tick:
             self._tick += 1
@@ -241,12 +204,6 @@ class Leader(Joining):
         else:
             self._answer_sync(channel)
 
-    def revalidated(self, channel: int, session_id: int, valid: bool, now: float) -> None:
-        """Answer a L{Revalidate}."""
-        link = self._links.get(channel)
-        if link is not None and not self.ended:
-            self._send(link, pack_packet(quorum.REVALIDATE, -1, quorum.pack_validity(session_id, valid)))
-
     # -- acknowledgements and commits (spec: quorum 8.2)
 
     def _acknowledged(self, link: Link, zxid: int) -> None:
@@ -289,7 +246,7 @@ class Leader(Joining):
             effects.append(_new(Broadcast, (self._following, commits)))
         informs = b""
         if self._observing or self._holding:
-            informs = b"".join([_INFORM + proposal.packet[4:] for _, proposal in committed])
+            informs = b"".join([INFORM_TYPE + proposal.packet[4:] for _, proposal in committed])
         if self._observing:
             effects.append(_new(Broadcast, (self._observing, informs)))
         if self._holding:
@@ -302,13 +259,6 @@ class Leader(Joining):
                 for channel in self._syncs.pop(zxid, ()):
                     self._answer_sync(channel)
 
-    def _keep(self, packets: bytes, informs: bytes = b"") -> None:
-        """Hold packets back, for followers and for observers."""
-        for link in self._holding:
-            data = informs if link.observer else packets
-            if data and link.held is not None:
-                link.held.append(data)
-
     def _answer_sync(self, channel: int) -> None:
         link = self._links.get(channel)
         if link is not None and not self.ended:
@@ -316,27 +266,6 @@ class Leader(Joining):
 
     def _outstanding_after(self, start: int) -> list[bytes]:
         return [proposal.packet for zxid, proposal in self._outstanding.items() if zxid > start]
-
-    def _forget_applied(self) -> None:
-        """Forget what was committed and is in the tree by now."""
-        recent, last = self._recent, self._history.last_zxid()
-        while recent and recent[0][0] <= last:
-            recent.popleft()
-
-    # -- the rest of a conversation (spec: quorum 8.4)
-
-    def _converse(self, link: Link, packet: QuorumPacket) -> None:
-        kind, data = packet.type, packet.data
-        if kind == quorum.PING:
-            sessions = quorum.read_sessions(data)
-            if sessions:
-                self._effects.append(Touched(link.channel, sessions))
-        elif kind == quorum.REQUEST:
-            self._effects.append(Forwarded(link.channel, *quorum.read_request(data), packet.authinfo))
-        elif kind == quorum.REVALIDATE:
-            self._effects.append(Revalidate(link.channel, *quorum.read_session(data)))
-        else:
-            self._note(f"learner {link.sid} sent {packet!r}, which is not for us")
 
     # -- supervision (spec: quorum 8.4, 8.8)
 
@@ -346,16 +275,8 @@ class Leader(Joining):
         return "acknowledged NEWLEADER" if self._elected else "promised the epoch"
 
     def _supervise(self, link: Link, now: float) -> None:
-        """Send a learner away that was silent for too long, or that does not acknowledge."""
-        limits = self._limits
-        if link.stage == Stage.SYNCED:
-            # It waits for us.
-            return
-        serving = link.stage == Stage.SERVING
-        silence = limits.sync_seconds if serving else limits.init_seconds
-        if now - link.heard >= silence:
-            self._drop(link, f"no word from learner {link.sid} for {silence:g} s")
-        elif serving and not link.observer:
+        super()._supervise(link, now)
+        if link.stage == Stage.SERVING and not link.observer:
             self._check_age(link, now)
 
     def _check_age(self, link: Link, now: float) -> None:
@@ -377,13 +298,3 @@ class Leader(Joining):
         named = [link for link in self._links.values() if link.stage != Stage.HELLO]
         heard = [self.sid, *(link.sid for link in named if self._tick <= link.ack_deadline)]
         return all(each.contains(heard) for each in self._quorums)
-
-    def _ping(self) -> None:
-        channels = tuple(link.channel for link in self._links.values() if link.stage >= Stage.SYNCING)
-        if channels:
-            self._effects.append(Broadcast(channels, pack_bare(quorum.PING, self.last_proposed)))
-
-    def _regroup(self) -> None:
-        serving = [link for link in self._links.values() if link.stage == Stage.SERVING]
-        self._following = tuple(link.channel for link in serving if not link.observer)
-        self._observing = tuple(link.channel for link in serving if link.observer)
