@@ -321,7 +321,7 @@ class _Nodes:
         for more in (_INT.size, _NODE.size):
             if len(data) < offset + size:
                 break
-            (length,) = _INT.unpack_from(data, offset + size - _INT.size)
+            length: int = _INT.unpack_from(data, offset + size - _INT.size)[0]
             if length > field_max:
                 raise ProtocolError(f"a path or data of {length} bytes")
             if length == 1 and more == _INT.size:

@@ -1,0 +1,207 @@
+"""
+Drives a follower or an observer: the leader on one side, the role that asks it on the other.
+
+What the machine wants done is done here: images and transactions into the tree, requests to the leader.  In which order
+is L{zktwisted.zab.learner}'s affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from twisted.logger import Logger
+
+from zktwisted.edge.quorum import QuorumProtocol
+from zktwisted.errors import ProtocolError, StoreError
+from zktwisted.server.driver import Driver, Station
+from zktwisted.tree import image
+from zktwisted.wire import quorum
+from zktwisted.wire.proto import Id
+from zktwisted.wire.quorum import QuorumPacket
+from zktwisted.zab import effects
+from zktwisted.zab.learner import Learner
+
+__all__ = ["LearnerDriver"]
+
+log = Logger()
+
+
+class LearnerDriver(Driver[Learner]):
+    """
+    Drives a follower or an observer: the receiver of its connection to the leader, and what the role asks upstream.
+    """
+
+    def __init__(
+        self, station: Station, make_role: Callable[[LearnerDriver], Any], serving: Callable[[int], None]
+    ) -> None:
+        """
+        @param make_role: makes the role that passes requests on to us.
+        @param serving: told the epoch when we are up to date, before clients are served.
+        """
+        super().__init__(station, make_role(self))
+        self._serving = serving
+        self._connection: QuorumProtocol | None = None
+        self._reader: image.ImageReader | None = None
+        self._image: effects.LoadImage | None = None
+        self._metrics = station.core.metrics
+        self._handlers |= {
+            effects.LoadImage: self._load_image,
+            effects.Truncate: self._truncate,
+            effects.TakeSnapshot: self._take_snapshot,
+            effects.Apply: self._apply,
+            effects.Serve: self._serve,
+            effects.Synced: self._synced,
+            effects.Revalidated: self._revalidated,
+            effects.Pong: self._pong,
+        }
+
+    def follow(self, connection: QuorumProtocol, machine: Learner) -> None:
+        """Begin to talk to a leader."""
+        self.machine = machine
+        self._connection = connection
+        if connection.closed:
+            machine.disconnected("the connection was closed", self._now())
+        self.perform()
+
+    # -- L{zktwisted.edge.quorum.QuorumReceiver}
+
+    def connected(self, connection: QuorumProtocol) -> None:
+        """An attempt got through; which one is used is told by L{follow}."""
+
+    def received(self, connection: QuorumProtocol, packet: QuorumPacket) -> None:
+        """The leader said something."""
+        if self._ended or connection is not self._connection:
+            return
+        machine = self.machine
+        kind = packet.type
+        if kind == quorum.PROPOSAL:
+            self._metrics.learner_proposal_received_count += 1
+        elif kind == quorum.COMMIT:
+            self._metrics.learner_commit_received_count += 1
+        machine.receive(packet, self._now())
+        if not machine.serving:
+            # What follows may be an image.
+            self.perform()
+
+    def read(self, connection: QuorumProtocol) -> None:
+        """That was all for now."""
+        if connection is self._connection:
+            self.perform()
+
+    def lost(self, connection: QuorumProtocol, reason: str) -> None:
+        """The leader is gone."""
+        if connection is self._connection and not self._ended:
+            self.machine.disconnected(reason, self._now())
+            self.perform()
+
+    def connection(self, channel: int) -> QuorumProtocol | None:
+        """Return the connection to the leader."""
+        return self._connection
+
+    # -- what the role asks for
+
+    def request(self, session_id: int, cxid: int, op: int, body: bytes, identities: Iterable[Id] | None) -> None:
+        """Pass a request on to the leader."""
+        if not self._ended:
+            self.machine.request(session_id, cxid, op, body, identities, self._now())
+            self.later()
+
+    def revalidate(self, session_id: int, timeout: int) -> None:
+        """Ask the leader whether a session is alive."""
+        if not self._ended:
+            self.machine.revalidate(session_id, timeout, self._now())
+            self.later()
+
+    # -- effects
+
+    def _apply(self, effect: effects.Apply) -> None:
+        zxid, entry = effect
+        self._logged.pop(zxid, None)
+        self.role.apply(zxid, entry)
+
+    def _serve(self, effect: effects.Serve) -> None:
+        self._serving(effect.epoch)
+        self.role.start(self._core.last_zxid)
+        self.served()
+
+    def _synced(self, effect: effects.Synced) -> None:
+        self.role.synced()
+
+    def _revalidated(self, effect: effects.Revalidated) -> None:
+        self.role.revalidated(effect.session_id, effect.valid)
+
+    def _pong(self, effect: effects.Pong) -> None:
+        self.machine.pong(effect.zxid, self.role.take_touched(), self._now())
+
+    # -- synchronization
+
+    def _load_image(self, effect: effects.LoadImage) -> None:
+        station = self._station
+        # A snapshot of a tree that is being replaced would be one of nothing.
+        station.snapshots.stop()
+        self.reload = True
+        self._storage.committed.clear()
+        self._core.timeouts.clear()
+        self._reader = image.ImageReader(self._core.tree, station.field_max)
+        self._image = effect
+        connection = self._connection
+        if connection is not None:
+            connection.expect_image(self._take_image)
+
+    def _take_image(self, data: bytes) -> bytes | None:
+        reader, effect = self._reader, self._image
+        if self._ended or reader is None or effect is None:
+            return None
+        reader.feed(data)
+        now = self._now()
+        self.machine.progress(now)
+        if not reader.done:
+            return None
+        core = self._core
+        core.timeouts.update(reader.sessions)
+        core.image_loaded(effect.zxid)
+        core.put_config(self._station.ensemble)
+        self._reader = None
+        log.info("Loaded an image as of 0x{zxid:x}, {nodes} znodes", zxid=effect.zxid, nodes=core.tree.node_count)
+        self.machine.persisted(effect.token, now)
+        self.perform()
+        return reader.rest
+
+    def _truncate(self, effect: effects.Truncate) -> None:
+        async def cut() -> None:
+            self._station.snapshots.stop()
+            self.reload = True
+            try:
+                self._storage.truncate(effect.zxid)
+                await self._station.restore()
+            except ProtocolError as error:
+                raise StoreError(str(error)) from error
+            self._core.restored(effect.zxid)
+            self._core.put_config(self._station.ensemble)
+
+        log.info("Truncating the history to 0x{zxid:x}", zxid=effect.zxid)
+        self.begin(effect.token, cut())
+
+    def _take_snapshot(self, effect: effects.TakeSnapshot) -> None:
+        async def take() -> None:
+            zxid = self._core.last_zxid
+            self._station.snapshots.stop()
+            await self._station.snapshots.begin(hurry=True)
+            if self._image is not None:
+                self._storage.replace_history(zxid)
+            self.reload = False
+
+        self.begin(effect.token, take())
+
+    def hang_up(self) -> None:
+        """Close the connection to the leader."""
+        if self._connection is not None:
+            self._connection.close()
+
+    async def close(self) -> None:
+        """See L{Driver.close}; an image that came in part, or is on no disk of ours, goes (ZOOKEEPER-3642)."""
+        await super().close()
+        if self.reload:
+            self._logged.clear()
+            await self._station.restore()
