@@ -95,7 +95,7 @@ class Chain:
         """Apply what was prepared, as it stands in the log."""
         self.log.append(proposal.entry)
         self.changes = []
-        applied = self.tree.apply(proposal.header, proposal.body, self.changes, proposal.operations, proposal.digests)
+        applied = self.tree.commit(proposal, self.changes)
         self.prepare.applied(proposal)
         return applied
 

@@ -154,7 +154,7 @@ class RandomTests(SynchronousTestCase):
                 self.settle(chain, waiting.pop(0))
         for proposal in waiting:
             self.settle(chain, proposal)
-        self.assertEqual(chain.prepare._pending, {})
+        self.assertEqual(chain.prepare.pending, {})
         self.assertEqual(signed(chain.prepare.digest), signed(chain.tree.digest))
         self.assertEqual(fields(chain.replayed()), fields(chain.tree))
         everywhere = sum(node.compute_digest(path) for path, node in chain.tree.nodes.items())

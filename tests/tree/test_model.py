@@ -253,7 +253,7 @@ class Machine(RuleBasedStateMachine):
     def apply_one(self) -> None:
         proposal, expected, events = self.pending.popleft()
         changes: list[Change] = []
-        applied = self.tree.apply(proposal.header, proposal.body, changes, proposal.operations)
+        applied = self.tree.commit(proposal, changes)
         self.prepare.applied(proposal)
         kind = proposal.header.type
         if kind == ops.MULTI:

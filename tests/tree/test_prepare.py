@@ -319,7 +319,7 @@ class PendingTests(SynchronousTestCase):
         codes = [OK, EXISTS, OK, OK, BAD_VERSION, NOT_EMPTY, OK, NO_NODE, OK, NO_NODE, OK]
         self.assertEqual([chain.apply(each).err for each in proposals], codes)
         self.assertEqual(chain.tree.nodes[b"/a"].data, b"again")
-        self.assertEqual(chain.prepare._pending, {})
+        self.assertEqual(chain.prepare.pending, {})
         self.assertEqual([each.header.zxid for each in proposals], list(range(1, 12)))
 
     def test_a_record_outlives_older_ones(self) -> None:
@@ -441,7 +441,7 @@ class MultiTests(SynchronousTestCase):
         )
         self.assertEqual(results, [(-1, 0), (-1, EXISTS), (-1, SYSTEM), (-1, SYSTEM)])
         self.assertEqual((fields(chain.tree), chain.changes), (before, []))
-        self.assertEqual((chain.prepare.zxid, chain.prepare._pending), (3, {}))
+        self.assertEqual((chain.prepare.zxid, chain.prepare.pending), (3, {}))
         self.assertEqual(chain.prepare.digest, chain.tree.digest)
 
     def test_rolled_back_to_what_was_pending(self) -> None:
@@ -449,7 +449,7 @@ class MultiTests(SynchronousTestCase):
         chain = Chain()
         chain.ok(create(b"/p"))
         first = chain.propose(create(b"/p/a-", b"1", flags=2))
-        digest, pending = chain.prepare.digest, dict(chain.prepare._pending)
+        digest, pending = chain.prepare.digest, dict(chain.prepare.pending)
         failed = chain.multi(
             create(b"/p/b-", flags=2),
             create(b"/p/b-", flags=2),
@@ -457,7 +457,7 @@ class MultiTests(SynchronousTestCase):
             delete(b"/p/a-0000000000"),
             delete(b"/nope"),
         )
-        self.assertEqual((chain.prepare.digest, chain.prepare._pending), (digest, pending))
+        self.assertEqual((chain.prepare.digest, chain.prepare.pending), (digest, pending))
         second = chain.propose(create(b"/p/a-", flags=2))
         third = chain.propose(set_data(b"/p/a-0000000000", b"3", 0))
         for proposal in (first, failed, second, third):

@@ -326,7 +326,7 @@ class ZooKeeperServer:
         header = proposal.header
         zxid = header.zxid
         changes: list[Change] | None = [] if self.watches.count else None
-        applied = self.tree.apply(header, proposal.body, changes, proposal.operations, proposal.digests)
+        applied = self.tree.commit(proposal, changes)
         self.prepare.applied(proposal)
         self.reads.zxid = zxid
         if not applied.err:

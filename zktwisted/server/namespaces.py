@@ -40,6 +40,14 @@ def count_read(metrics: ServerMetrics, path: bytes, size: int) -> None:
 
 def count_writes(metrics: ServerMetrics, proposal: Proposal) -> None:
     """Count the operations of a transaction that has been applied."""
+    if proposal.fused:
+        # Of a create the last one is the new node, in front of it is its parent.
+        touched = proposal.touched if proposal.header.type == ops.MULTI else proposal.touched[-1:]
+        for path, node in touched:
+            namespace = _namespace(path)
+            if namespace:
+                metrics.write_per_namespace.add(namespace, len(path) + (len(node.data) if node.data else 0))
+        return
     operations = proposal.operations
     if operations is None:
         op = proposal.header.type

@@ -57,7 +57,7 @@ def decode_proposal(entry: bytes) -> tuple[Proposal, TxnDigest | None]:
     """
     header, body, digest = txns.decode_entry(entry)
     operations = txns.multi_operations(body) if header.type == ops.MULTI else None
-    return Proposal(header, body, entry, {}, operations), digest
+    return Proposal(header, body, entry, (), operations), digest
 
 
 @implementer(IRequestProcessor)

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from zktwisted.errors import Code, KeeperError
 from zktwisted.tree.acl import AclList, AclTable
+from zktwisted.tree.proposal import Proposal, Touched
 from zktwisted.tree.quota import (
     QuotaTable,
     StatsTrack,
@@ -27,7 +28,7 @@ from zktwisted.tree.quota import (
 )
 from zktwisted.tree.znode import CONTAINER_OWNER, TTL_MASK, TTL_MAX, Znode, ttl_of
 from zktwisted.wire import ops, txns
-from zktwisted.wire.proto import ACL, Id
+from zktwisted.wire.proto import ACL, OPEN_ACL, Id
 
 __all__ = ["Applied", "Change", "DataTree"]
 
@@ -65,6 +66,7 @@ class Applied(NamedTuple):
 
 
 _OK = Applied()
+_new = tuple.__new__
 _NONE: Mapping[bytes, int] = MappingProxyType({})
 
 
@@ -162,6 +164,76 @@ class DataTree:
                     stack.append(child)
 
     # Transactions
+
+    def commit(self, proposal: Proposal, changes: list[Change] | None = None) -> Applied:
+        """
+        Do what a proposal says: one that was prepared here, or the bytes of another server's.
+
+        @param changes: as L{apply} has it.
+        """
+        touched = proposal.touched
+        if not proposal.fused:
+            known = {path: record.digest for path, record in touched} if touched else _NONE
+            return self.apply(proposal.header, proposal.body, changes, proposal.operations, known)
+        kind = proposal.header.type
+        if kind == ops.SET_DATA:
+            return _new(Applied, (0, None, self._replace(*touched[0], changes), ()))
+        if kind == ops.MULTI:
+            return Applied(
+                results=[
+                    (ops.SET_DATA, _new(Applied, (0, None, self._replace(path, record, changes), ())))
+                    for path, record in touched
+                ]
+            )
+        return self._enter(touched, changes)
+
+    def _replace(self, path: bytes, record: Znode, changes: list[Change] | None) -> bytes:
+        """Give a node its new data, and return its Stat."""
+        node = self.nodes[path]
+        data = record.data
+        before = node.data
+        grown = (len(data) if data else 0) - (len(before) if before else 0)
+        node.data = data
+        node.version = record.version
+        node.mtime = record.mtime
+        node.mzxid = record.mzxid
+        self.digest += record.digest - node.digest
+        node.digest = record.digest
+        node.packed = None
+        self.data_size += grown
+        if changes is not None:
+            changes.append(Change(DATA_CHANGED, path, node.acl, None))
+        if self.quotas.paths:
+            self._count(path, 0, grown)
+        return node.stat()
+
+    def _enter(self, touched: Touched, changes: list[Change] | None) -> Applied:
+        """Enter a new node that is open to everybody, and what its parent has become."""
+        (parent_path, record), (path, node) = touched
+        nodes = self.nodes
+        parent = nodes[parent_path]
+        name = path[len(parent_path) + 1 :]
+        parent.cversion = record.cversion
+        parent.pzxid = record.pzxid
+        if parent.children is None:
+            parent.children = {name: None}
+        else:
+            parent.children[name] = None
+        parent.packed = None
+        nodes[path] = node
+        node.acl = self.acls.intern(OPEN_ACL)
+        self.digest += record.digest - parent.digest + node.digest
+        parent.digest = record.digest
+        data = node.data
+        size = len(data) if data else 0
+        self.data_size += len(path) + size
+        if node.owner:
+            self._index_owner(path, node.owner)
+        if changes is not None:
+            changes.append(Change(CREATED, path, node.acl, parent.acl))
+        if self.quotas.paths:
+            self._count(path, 1, size)
+        return _new(Applied, (0, path, node.stat(), ()))
 
     def apply(
         self,

@@ -12,7 +12,7 @@ import re
 
 from zktwisted.errors import Code, KeeperError
 
-__all__ = ["RESERVED", "is_valid_path", "name_of", "parent_of", "split_path", "validate_path"]
+__all__ = ["RESERVED", "is_plain_name", "is_valid_path", "name_of", "parent_of", "split_path", "validate_path"]
 
 #: The paths that no client may delete (spec: server-semantics 3.2), and the root as a tree key.
 RESERVED = frozenset((b"/", b"", b"/zookeeper", b"/zookeeper/quota", b"/zookeeper/config"))
@@ -25,6 +25,8 @@ _FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\uffff\U00010000
 _SHAPE = re.compile(r"(?>/(?!\.{1,2}(?:/|\Z))[^/]+)+")
 
 _is_ascii_path = _ASCII.fullmatch
+# One such component that does not begin with a dot.
+_is_plain_name = re.compile(rb"[ -\-0-~][ -.0-~]*").fullmatch
 
 
 def is_valid_path(path: bytes | None) -> bool:
@@ -39,6 +41,11 @@ def is_valid_path(path: bytes | None) -> bool:
     except UnicodeDecodeError:
         return False
     return _SHAPE.fullmatch(text) is not None and _FORBIDDEN.search(text) is None
+
+
+def is_plain_name(name: bytes) -> bool:
+    """Tell quickly that a name may stand in a path; C{False} means that one has to look closer."""
+    return _is_plain_name(name) is not None
 
 
 def validate_path(path: bytes | None) -> None:

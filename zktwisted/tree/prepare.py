@@ -14,9 +14,11 @@ from struct import error as struct_error
 from typing import Any
 
 from zktwisted.errors import Code, KeeperError, ProtocolError
+from zktwisted.tree import fused
 from zktwisted.tree.acl import AclList, check, fix_acl
 from zktwisted.tree.datatree import DataTree
 from zktwisted.tree.paths import RESERVED, split_path, validate_path
+from zktwisted.tree.proposal import ChangeRecord, Gone, Proposal
 from zktwisted.tree.quota import enforce
 from zktwisted.tree.schemes import Schemes
 from zktwisted.tree.znode import CONTAINER_OWNER, TTL_MASK, TTL_MAX, Znode, is_ephemeral, ttl_of
@@ -39,86 +41,11 @@ _CREATES = (ops.CREATE, ops.CREATE2)
 _FLAGS_FIRST = (ops.CREATE, ops.CREATE2, ops.CREATE_CONTAINER, ops.CREATE_TTL, ops.RECONFIG)
 
 
-class ChangeRecord(Znode):
-    """
-    A node as it will be once what is pending has been applied.
-
-    @ivar zxid: of the transaction that makes it so.
-    @ivar exists: whether there is such a node then.
-    @ivar child_count: how many children it has then.
-    @ivar sequence: the next sequence number of its children.  It is the stored cversion until that cannot grow any
-        more; from then on it wraps while the cversion stays (spec: server-semantics 5.1, overflow).
-    """
-
-    __slots__ = ("child_count", "exists", "sequence", "zxid")
-
-    child_count: int
-    exists: bool
-    sequence: int
-    zxid: int
-
-
-def _change(node: Znode, zxid: int) -> ChangeRecord:
-    """Copy a node or record, to be changed by the transaction C{zxid}."""
-    record = ChangeRecord(
-        node.data,
-        node.acl,
-        node.czxid,
-        node.mzxid,
-        node.ctime,
-        node.mtime,
-        node.version,
-        node.cversion,
-        node.aversion,
-        node.owner,
-        node.pzxid,
-    )
-    record.digest = node.digest
-    record.exists = True
-    record.zxid = zxid
-    if type(node) is ChangeRecord:
-        record.child_count = node.child_count
-        record.sequence = node.sequence
-    else:
-        children = node.children
-        record.child_count = len(children) if children else 0
-        record.sequence = node.cversion
-    return record
-
-
 def _child_count(node: Znode) -> int:
-    if type(node) is ChangeRecord:
+    if isinstance(node, ChangeRecord):
         return node.child_count
     children = node.children
     return len(children) if children else 0
-
-
-class Proposal:
-    """
-    A prepared transaction on its way to being durable, agreed upon, and applied.
-
-    @ivar header: its TxnHeader.
-    @ivar body: the record of its type.
-    @ivar entry: header, body and digest as they are logged and proposed.
-    @ivar operations: of a multi: its operations, decoded.
-    @ivar digests: what each touched node adds to the tree digest afterwards, by tree key.
-    """
-
-    __slots__ = ("body", "digests", "entry", "header", "operations")
-
-    def __init__(
-        self,
-        header: txns.TxnHeader,
-        body: Any,
-        entry: bytes,
-        digests: dict[bytes, int],
-        operations: list[tuple[int, Any]] | None = None,
-    ) -> None:
-        self.header = header
-        self.body = body
-        self.entry = entry
-        self.digests = digests
-        self.operations = operations
 
 
 class Prepare:
@@ -131,6 +58,8 @@ class Prepare:
     @ivar session_error: the code by which every operation of the next request fails, its session being gone or
         another server's; 0: it is not.
     @ivar ephemeral_error: the same for the ephemeral nodes that it would make.
+    @ivar pending: the nodes as they will be, by tree key, where they differ from the tree.
+    @ivar fused: the operations that are prepared in one go where they are plainly good, by op code.
     """
 
     def __init__(
@@ -164,10 +93,11 @@ class Prepare:
         self.zxid = 0
         self.digest = tree.digest
         self.session_error = self.ephemeral_error = 0
-        self._pending: dict[bytes, ChangeRecord] = {}
-        # Of the transaction being prepared: what its records replaced, to be put back if it fails.
-        self._undo: list[tuple[bytes, ChangeRecord | None]] = []
-        self._digests: dict[bytes, int] = {}
+        self.fused = fused.OPERATIONS if digest_enabled and not enforce_quota else {}
+        self.pending: dict[bytes, Znode] = {}
+        # Of the transaction being prepared: its records, and what they replaced, to be put back if it fails.
+        self._touched: list[tuple[bytes, Znode]] = []
+        self._replaced: list[Znode | None] = []
         self._session_id = 0
         self._identities: Sequence[Id] = _SYSTEM
         self._time = 0
@@ -189,7 +119,7 @@ class Prepare:
         self.zxid = zxid
         self.digest = self.tree.digest
         self.session_error = self.ephemeral_error = 0
-        self._pending.clear()
+        self.pending.clear()
 
     def prepare(
         self, op: int, session_id: int, cxid: int, body: bytes, identities: Sequence[Id], time: int
@@ -201,11 +131,16 @@ class Prepare:
         @param time: wall clock, ms.
         """
         self.zxid = zxid = self.zxid + 1
+        fuse = self.fused.get(op)
+        if fuse is not None and type(body) is bytes and not self.session_error and not self.ephemeral_error:
+            proposal = fuse(self, op, session_id, cxid, body, zxid, time)
+            if proposal is not None:
+                return proposal
         self._session_id = session_id
         self._identities = identities
         self._time = time
-        self._undo = []
-        self._digests = {}
+        self._touched = []
+        self._replaced = []
         digest = self.digest
         if op == ops.MULTI:
             return self._multi(session_id, cxid, body)
@@ -224,17 +159,15 @@ class Prepare:
             self._roll_back(digest)
             header = txns.TxnHeader(session_id, cxid, zxid, time, ops.ERROR)
             error = txns.ErrorTxn(code)
-            return Proposal(header, error, txns.encode_entry(header, error), {})
+            return Proposal(header, error, txns.encode_entry(header, error))
         header = txns.TxnHeader(session_id, cxid, zxid, time, op)
-        return Proposal(header, txn, self._entry(header, _encode(txn) if txn else b""), self._digests)
+        return Proposal(header, txn, self._entry(header, _encode(txn) if txn else b""), self._touched)
 
     def applied(self, proposal: Proposal) -> None:
         """Forget the change records of a transaction that has been applied."""
-        pending = self._pending
-        zxid = proposal.header.zxid
-        for path in proposal.digests:
-            record = pending.get(path)
-            if record is not None and record.zxid == zxid:
+        pending = self.pending
+        for path, record in proposal.touched:
+            if pending.get(path) is record:
                 del pending[path]
 
     def _entry(self, header: txns.TxnHeader, body: bytes) -> bytes:
@@ -243,14 +176,14 @@ class Prepare:
         return txns.pack_header(*header) + body
 
     def _roll_back(self, digest: int) -> None:
-        pending = self._pending
-        for path, record in reversed(self._undo):
+        pending = self.pending
+        for (path, _), record in zip(reversed(self._touched), reversed(self._replaced), strict=True):
             if record is None:
                 del pending[path]
             else:
                 pending[path] = record
-        self._undo = []
-        self._digests = {}
+        self._touched = []
+        self._replaced = []
         self.digest = digest
 
     def _multi(self, session_id: int, cxid: int, body: bytes) -> Proposal:
@@ -282,19 +215,19 @@ class Prepare:
         for op, txn in operations:
             encoded = _encode(txn)
             parts += (_pack_int(op), _pack_int(len(encoded)), encoded)
-        return Proposal(header, None, self._entry(header, b"".join(parts)), self._digests, operations)
+        return Proposal(header, None, self._entry(header, b"".join(parts)), self._touched, operations)
 
     def _malformed(self, session_id: int, cxid: int) -> Proposal:
         header = txns.TxnHeader(session_id, cxid, self.zxid, self._time, ops.ERROR)
         error = txns.ErrorTxn(Code.MARSHALLINGERROR.value)
-        return Proposal(header, error, txns.encode_entry(header, error), {})
+        return Proposal(header, error, txns.encode_entry(header, error))
 
     # The pending state
 
     def _find(self, path: bytes) -> Znode | None:
         """Return a node as it will be, by its tree key."""
-        if self._pending:
-            record = self._pending.get(path)
+        if self.pending:
+            record = self.pending.get(path)
             if record is not None:
                 return record if record.exists else None
         return self.tree.nodes.get(path)
@@ -305,12 +238,13 @@ class Prepare:
             raise KeeperError(Code.NONODE)
         return node
 
-    def _put(self, path: bytes, record: ChangeRecord) -> None:
+    def _put(self, path: bytes, record: Znode) -> None:
         """Enter a record that is complete, and count its digest instead of what it replaces."""
-        self._undo.append((path, self._pending.get(path)))
-        self._pending[path] = record
+        self._touched.append((path, record))
+        self._replaced.append(self.pending.get(path))
+        self.pending[path] = record
         before = record.digest
-        digest = record.digest = self._digests[path] = record.compute_digest(path) if record.exists else 0
+        digest = record.digest = record.compute_digest(path) if record.exists else 0
         self.digest += digest - before
 
     def _allow(self, acl: AclList, perm: int) -> None:
@@ -347,7 +281,7 @@ class Prepare:
         parent = self._get(parent_path)
         self._allow(parent.acl, ops.PERM_CREATE)
         if flags in (2, 3, 6):
-            path += b"%010d" % (parent.sequence if type(parent) is ChangeRecord else parent.cversion)
+            path += b"%010d" % (parent.sequence if isinstance(parent, ChangeRecord) else parent.cversion)
         validate_path(path)
         if path == b"/" or self._find(path) is not None:
             raise KeeperError(Code.NODEEXISTS)
@@ -355,7 +289,7 @@ class Prepare:
             raise KeeperError(Code.NOCHILDRENFOREPHEMERALS)
         self._charge(path, 1, len(data) if data else 0)
         zxid, time = self.zxid, self._time
-        change = _change(parent, zxid)
+        change = ChangeRecord(parent)
         cversion = change.sequence = _next(change.sequence)
         if op == ops.CREATE_CONTAINER:
             owner = CONTAINER_OWNER
@@ -371,11 +305,7 @@ class Prepare:
             change.cversion = cversion
             change.pzxid = zxid
         self._put(parent_path, change)
-        record = ChangeRecord(data, self.tree.acls.find(acl), zxid, zxid, time, time, 0, 0, 0, owner, zxid)
-        record.exists = True
-        record.zxid = zxid
-        record.child_count = record.sequence = 0
-        self._put(path, record)
+        self._put(path, Znode(data, self.tree.acls.find(acl), zxid, zxid, time, time, 0, 0, 0, owner, zxid))
         return txn
 
     def _check_session(self, flags: int) -> None:
@@ -399,14 +329,12 @@ class Prepare:
     def _remove(self, path: bytes, node: Znode, parent_path: bytes, parent: Znode) -> None:
         """Enter the records of a deletion."""
         zxid = self.zxid
-        change = _change(parent, zxid)
+        change = ChangeRecord(parent)
         change.child_count -= 1
         if zxid > change.pzxid:
             change.pzxid = zxid
         self._put(parent_path, change)
-        gone = _change(node, zxid)
-        gone.exists = False
-        self._put(path, gone)
+        self._put(path, Gone(node))
 
     def _delete(self, op: int, request: Any) -> Any:
         path, version = request
@@ -446,7 +374,7 @@ class Prepare:
             before = len(node.data) if node.data else 0
             self._charge(key, 0, (len(data) if data else 0) - before)
         new_version = _check_version(version, node.version)
-        change = _change(node, self.zxid)
+        change = ChangeRecord(node)
         change.data = data
         change.version = new_version
         change.mtime = self._time
@@ -462,7 +390,7 @@ class Prepare:
         node = self._get(key)
         self._allow(node.acl, ops.ADMIN)
         new_version = _check_version(version, node.aversion)
-        change = _change(node, self.zxid)
+        change = ChangeRecord(node)
         change.acl = self.tree.acls.find(acl)
         change.aversion = new_version
         self._put(key, change)
@@ -488,7 +416,7 @@ class Prepare:
             node = self._find(path)
             if node is not None and node.owner == session_id:
                 paths[path] = None
-        for path, record in self._pending.items():
+        for path, record in self.pending.items():
             if record.exists and record.owner == session_id:
                 paths[path] = None
         for path in paths:

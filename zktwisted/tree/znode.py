@@ -8,13 +8,13 @@ Refuses to know paths, parents, and who may touch it.
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 from zlib import crc32
 
 if TYPE_CHECKING:
     from zktwisted.tree.acl import AclList
 
-__all__ = ["CONTAINER_OWNER", "TTL_MASK", "TTL_MAX", "Znode", "is_ephemeral", "ttl_of"]
+__all__ = ["CONTAINER_OWNER", "TTL_MASK", "TTL_MAX", "Znode", "digest_of", "is_ephemeral", "pack_stored", "ttl_of"]
 
 #: Stored ephemeralOwner of a container, 0x8000000000000000 as a signed long (spec: server-semantics 1.2).
 CONTAINER_OWNER = -(1 << 63)
@@ -24,7 +24,10 @@ TTL_MASK = -(1 << 56)
 TTL_MAX = 0xFFFFFFFFFF
 
 _pack_stat = Struct(">qqqqiiiqiiq").pack
-_pack_digest = Struct(">qqqqqiiiq").pack
+#: czxid, mzxid, pzxid, ctime, mtime, version, cversion, aversion, owner: what of a node counts in its digest.
+pack_stored = Struct(">qqqqqiiiq").pack
+#: Data up to this size is copied to be digested: one long checksum costs less than three calls.
+_JOIN_MAX = 2048
 
 
 def ttl_of(owner: int) -> int:
@@ -44,6 +47,20 @@ def is_ephemeral(owner: int) -> bool:
     return owner != 0 and owner != CONTAINER_OWNER and (owner > 0 or owner & TTL_MASK != TTL_MASK)
 
 
+def digest_of(path: bytes, data: bytes | None, stored: bytes) -> int:
+    """
+    Return a node's digest: CRC-32 over path, data and stored stat (spec: storage 6).
+
+    @param path: as a tree key, the root being C{b""}; none below C{/zookeeper}, those do not count.
+    @param stored: what L{pack_stored} makes.
+    """
+    if not data:
+        return crc32(path + stored)
+    if len(data) <= _JOIN_MAX:
+        return crc32(path + data + stored)
+    return crc32(stored, crc32(data, crc32(path)))
+
+
 def _int32(value: int) -> int:
     return (value + 0x80000000 & 0xFFFFFFFF) - 0x80000000
 
@@ -59,7 +76,10 @@ class Znode:
     @ivar children: names of children in creation order, C{None} for none.
     @ivar packed: the 68 bytes of its Stat as clients see it, C{None} when a change made them stale.
     @ivar digest: what the node adds to the tree digest.
+    @cvar exists: whether there is such a node, or will be: of what is pending some are on their way out.
     """
+
+    exists: ClassVar[bool] = True
 
     __slots__ = (
         "acl",
@@ -133,18 +153,16 @@ class Znode:
 
     def compute_digest(self, path: bytes) -> int:
         """
-        Return the node's digest: CRC-32 over path, data and stored stat (spec: storage 6).
+        Return the node's digest, 0 for the server's own nodes (spec: storage 6).
 
         @param path: the path as a tree key, the root being C{b""}.
         """
         if path.startswith(b"/zookeeper/"):
             return 0
-        crc = crc32(path)
-        data = self.data
-        if data:
-            crc = crc32(data, crc)
-        return crc32(
-            _pack_digest(
+        return digest_of(
+            path,
+            self.data,
+            pack_stored(
                 self.czxid,
                 self.mzxid,
                 self.pzxid,
@@ -155,5 +173,4 @@ class Znode:
                 self.aversion,
                 self.owner,
             ),
-            crc,
         )
