@@ -91,6 +91,11 @@ class Member:
         return "observer" if self.observer else "participant"
 
     @property
+    def played_by(self) -> str:
+        """Its kind, or the kind that is tried in place of ours."""
+        return servers.kind_under_test() if self.kind == OURS else self.kind
+
+    @property
     def running(self) -> ServerProcess:
         """Its process."""
         assert self.process is not None, f"server {self.sid} was not started"
@@ -146,6 +151,7 @@ class Ensemble:
             sid: Member(sid, kind, sid in voters_no_more, directory / str(sid)) for sid, kind in kinds.items()
         }
         self.links = Links() if linked else None
+        self._sessions: list[RawSession] = []
         self._addresses: dict[tuple[int, int], str] = {}
         for one in self.members.values():
             for other in self.members.values():
@@ -185,8 +191,7 @@ class Ensemble:
                 **({"peerType": "observer"} if member.observer else {}),
             }
             turn = member.directory / f"turn-{len(member.processes)}"
-            kind = servers.kind_under_test() if member.kind == OURS else member.kind
-            process = servers.make_server(kind, turn, config, data_dir=member.data_dir)
+            process = servers.make_server(member.played_by, turn, config, data_dir=member.data_dir)
             process.port = member.port
             member.process = process
             member.processes.append(process)
@@ -258,7 +263,11 @@ class Ensemble:
     def session(
         self, sid: int, timeout_ms: int = 20000, session_id: int = 0, password: bytes = NO_PASSWORD, last_zxid: int = 0
     ) -> RawSession:
-        """Open a session at a server, or take one up; it waits while the server does not serve for a moment."""
+        """
+        Open a session at a server, or take one up, as soon as the server serves; its connection ends with the test.
+
+        Whether a session was refused (its id is 0) is the test's to see.
+        """
 
         def attempt() -> RawSession | None:
             try:
@@ -266,7 +275,9 @@ class Ensemble:
             except (OSError, Closed, Silent):
                 return None
 
-        return until(attempt, lambda: f"server {sid} gives a session")
+        session = until(attempt, lambda: f"server {sid} answers who asks for a session")
+        self._sessions.append(session)
+        return session
 
     def trees(self) -> dict[int, dict[str, trees.Tree]]:
         """Return the tree of every running server, each with everything that was committed before."""
@@ -285,8 +296,13 @@ class Ensemble:
             tree[CONFIG_NODE] = trees.Tree(b"", (), b"", ())
         return found
 
-    def assert_equal(self) -> dict[str, trees.Tree]:
-        """All running servers have the same tree, and none of them ever met a digest that was not its own."""
+    def assert_equal(self, java_digests: bool = True) -> dict[str, trees.Tree]:
+        """
+        All running servers have the same tree, and none of them ever met a digest that was not its own.
+
+        Without *java_digests* only ours are asked for the latter: Java 3.8.0 at times counts a mismatch when it is
+        brought up to date in the midst of writes, also among its own kind, and then has the right tree all the same.
+        """
         found = self.trees()
         first, *others = found
         for sid in others:
@@ -298,7 +314,8 @@ class Ensemble:
             assert not differing, f"servers {first} and {sid} differ: {differing[:3]}"
         digests: dict[str, str] = {}
         for member in self.running():
-            assert int(servers.monitor(member.running)["digest_mismatches_count"]) == 0, f"server {member.sid}"
+            if java_digests or member.played_by == OURS:
+                assert int(servers.monitor(member.running)["digest_mismatches_count"]) == 0, f"server {member.sid}"
             for line in four_letter_word(member.port, b"hash").decode().splitlines():
                 zxid, _, digest = line.partition(": ")
                 assert digests.setdefault(zxid, digest) == digest, f"server {member.sid}: {line}"
@@ -306,6 +323,8 @@ class Ensemble:
 
     def close(self) -> None:
         """End all that was started, and show what it said if the test fails."""
+        for session in self._sessions:
+            session.connection.close()
         for member in self.members.values():
             for process in member.processes:
                 process.kill9()

@@ -137,11 +137,21 @@ class RawSession:
     """A session over one :class:`RawConnection`: requests by opcode, replies in order, notifications apart."""
 
     def __init__(
-        self, port: int, timeout_ms: int = 20000, session_id: int = 0, password: bytes = NO_PASSWORD, last_zxid: int = 0
+        self,
+        port: int,
+        timeout_ms: int = 20000,
+        session_id: int = 0,
+        password: bytes = NO_PASSWORD,
+        last_zxid: int = 0,
+        patience: float = 10.0,
     ) -> None:
-        self.connection = RawConnection(port)
+        self.connection = RawConnection(port, patience)
         self.connection.send(connect_request(timeout_ms, session_id, password, last_zxid))
-        answer = self.connection.receive()
+        try:
+            answer = self.connection.receive()
+        except (Closed, Silent):
+            self.connection.close()
+            raise
         _, self.timeout_ms, self.session_id = struct.unpack_from(">iiq", answer)
         self.password = answer[20:36]
         self.events: list[tuple[int, bytes]] = []
