@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
 from struct import pack
@@ -19,8 +19,10 @@ from zktwisted.config import ServerConfig
 from zktwisted.edge.auth import AuthProviders
 from zktwisted.edge.client import ClientFactory, ClientProtocol
 from zktwisted.ops.fourletter import FourLetterWords
+from zktwisted.server.core import STANDALONE_ID
 from zktwisted.server.front import FrontServer
 from zktwisted.server.metrics import ServerMetrics, ServerStats
+from zktwisted.server.processors import ProcessorFactory
 from zktwisted.server.view import ServerView
 from zktwisted.store.database import Database, NullDatabase, Options, Restored, Storage
 from zktwisted.testing.disk import MemoryDisk
@@ -84,9 +86,20 @@ class World:
     @ivar failures: what the server was told to be fatal.
     """
 
-    def __init__(self, disk: MemoryDisk | None = None, **settings: Any) -> None:
-        self.clock = Clock()
-        self.config = ServerConfig(**{"tick_time": 2000, **settings})
+    def __init__(
+        self,
+        disk: MemoryDisk | None = None,
+        *,
+        clock: Clock | None = None,
+        config: ServerConfig | None = None,
+        server_id: int = STANDALONE_ID,
+        processors: Sequence[ProcessorFactory] = (),
+        begin: Callable[[FrontServer], object] | None = FrontServer.open,
+        **settings: Any,
+    ) -> None:
+        """@param begin: gives the server its role; C{None}: the test does."""
+        self.clock = clock or Clock()
+        self.config = config or ServerConfig(**{"tick_time": 2000, **settings})
         self.disk = disk
         storage: Storage = NullDatabase()
         if disk is not None:
@@ -105,6 +118,8 @@ class World:
             stats=ServerStats(),
             entropy=Random(1),
             fatal=self.failures.append,
+            server_id=server_id,
+            processors=processors,
         )
         self.factory = ClientFactory(self.server, self.wall_ms)
         self.server.words = FourLetterWords(
@@ -117,7 +132,8 @@ class World:
             for _ in storage.snapshot(zxid, chunks, trailer):
                 pass
         self.removed = self.server.started(self.restored.zxid)
-        self.server.open()
+        if begin is not None:
+            begin(self.server)
 
     def wall_ms(self) -> int:
         return EPOCH + int(self.clock.seconds() * 1000)

@@ -59,7 +59,7 @@ class FollowerRequestProcessor(Stage):
     def process_request(self, request: Request) -> None:
         """Take a request of a client of ours."""
         core, role = self.core, self._role
-        if core.role is not role or not core.serving:
+        if role.stopped or not core.serving:
             core.drop(request)
             return
         if refuse_eagerly(core, request):

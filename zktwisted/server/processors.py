@@ -100,11 +100,16 @@ class PrepRequestProcessor(Stage):
         super().__init__(core)
         self._prepare = core.prepare.prepare
         self._judge = judge
+        self._over = False
 
     def process_request(self, request: Request) -> None:
         """Prepare a request of a client, a learner, or of the server itself."""
         core = self.core
         op = request.op
+        if self._over:
+            # The zxids are another role's now.
+            core.drop(request)
+            return
         if request.connection is not None:
             session = core.sessions.sessions.get(request.session_id)
             if session is None or session.closing or not core.serving:
@@ -119,6 +124,10 @@ class PrepRequestProcessor(Stage):
                 op, request.session_id, request.cxid, request.body, request.identities, core.wall_ms()
             )
         self.next.process_request(request)
+
+    def shutdown(self) -> None:
+        """See L{IRequestProcessor}: a program's own processor may let go of requests later."""
+        self._over = True
 
     def _track(self, request: Request) -> None:
         """A session begins or ends: from here on its time runs, or nothing helps it any more."""

@@ -36,7 +36,7 @@ class ReadOnlyRequestProcessor(Stage):
     def process_request(self, request: Request) -> None:
         """Take a request of a client: the end of its session is its own affair, nothing else is."""
         core, role = self.core, self._role
-        if core.role is not role or not core.serving:
+        if role.stopped or not core.serving:
             core.drop(request)
         elif request.op == ops.CLOSE_SESSION:
             role.close_local(request)

@@ -40,6 +40,7 @@ class Role:
     @cvar makes_txns: writes become transactions here, and sessions of all servers expire here.
     @ivar core: the server.
     @ivar chain: the way of a write: L{IRequestProcessor}s, the first one first.
+    @ivar stopped: whether it is over.
     @ivar opening: connections that wait for the createSession of their session, by its id.
     """
 
@@ -51,7 +52,7 @@ class Role:
     def __init__(self, core: ZooKeeperServer) -> None:
         self.core = core
         self.opening: dict[int, ClientProtocol] = {}
-        self._stopped = False
+        self.stopped = False
 
     # Life
 
@@ -71,9 +72,9 @@ class Role:
 
     def stop(self) -> None:
         """Serve no more, at once; a second call does nothing."""
-        if self._stopped:
+        if self.stopped:
             return
-        self._stopped = True
+        self.stopped = True
         for stage in self.chain:
             stage.shutdown()
         self.opening.clear()

@@ -107,8 +107,9 @@ class GroupCommit(Generic[Item]):
 
         @param item: what is handed on when it is durable.
         """
-        self._storage.append(zxid, entry)
-        self.join(item)
+        if not self._stopped:
+            self._storage.append(zxid, entry)
+            self.join(item)
 
     def join(self, item: Item) -> None:
         """Take what has no transaction of its own, and is to be handed on in its turn."""
