@@ -1,0 +1,545 @@
+"""
+L{QuorumCnxManager}: the connections over which servers vote.
+
+Between two servers there is one connection, and it is the one that the server with the larger id has made; the other
+one may only knock, and is called back (spec: election 2).  For each server at most one message waits, the newest.
+
+Attempts to connect are not repeated here.  Whoever has something to say tries to connect by saying it, and an election
+says everything again, ever more rarely (C{zktwisted.zab.election}); a C{ClientService} with a policy of its own would
+call servers to whom nobody has anything to say, and call again each time that a knock has ended as it should.
+
+This module knows who may call whom, and refuses to know what is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from struct import Struct
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
+from twisted.internet.error import CannotListenError, DNSLookupError
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IListeningPort,
+    IPushProducer,
+    IReactorTime,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from zktwisted.config import ServerConfig
+from zktwisted.config.ensemble import Address, Ensemble
+from zktwisted.edge.network import Network
+from zktwisted.errors import ProtocolError
+from zktwisted.wire.votes import FRAME_MAX, InitialMessage, encode_initial, read_initial
+
+__all__ = ["ElectionPortError", "ElectionProtocol", "QuorumCnxManager"]
+
+log = Logger()
+
+#: The id of observers that have none.
+_ANONYMOUS = (1 << 63) - 1
+#: How long to wait before a port is tried again, in seconds.
+_LISTEN_PAUSE = 1.0
+_LISTEN_RETRIES = 3
+#: How many connections may be open that have not said who they are; the oldest goes first.
+_UNKNOWN_MAX = 100
+#: How many servers outside the ensemble may be connected or called at a time; the oldest goes first.
+_STRANGERS_MAX = 100
+
+_LENGTH = Struct(">i")
+
+
+class ElectionPortError(Exception):
+    """
+    No election address can be listened on: the process has to end.
+
+    @ivar status: its exit status.
+    """
+
+    status = 14
+
+
+@implementer(IPushProducer)
+class ElectionProtocol(Protocol):
+    """
+    A connection between two election ports.
+
+    @ivar sid: the server at the other end, once it is known.
+    @ivar writable: whether the other end takes what is written.
+    """
+
+    transport: Any
+
+    def __init__(self, manager: QuorumCnxManager, sid: int | None = None) -> None:
+        """@param sid: whom we have called; C{None}: somebody calls us."""
+        self.sid = sid
+        self.writable = True
+        self.peer = "?"
+        self._manager = manager
+        self._dialled = sid is not None
+        self._buffer = bytearray()
+        self._closed = False
+
+    # -- Protocol
+
+    def connectionMade(self) -> None:
+        """See C{IProtocol}."""
+        transport = self.transport
+        address = transport.getPeer()
+        self.peer = f"{getattr(address, 'host', address)}:{getattr(address, 'port', '')}"
+        if ITCPTransport.providedBy(transport):
+            transport.setTcpNoDelay(True)
+            transport.setTcpKeepAlive(self._manager.keep_alive)
+        transport.registerProducer(self, True)
+        self._manager.opened(self, self._dialled)
+
+    def dataReceived(self, data: bytes) -> None:
+        """See C{IProtocol}."""
+        if self._closed:
+            return
+        self._buffer += data
+        try:
+            if self.sid is None and not self._introduce():
+                return
+            self._read_frames()
+        except ProtocolError as error:
+            log.info("Closing the election connection with {peer}: {reason}", peer=self.peer, reason=str(error))
+            self.close()
+
+    def _introduce(self) -> bool:
+        found = read_initial(self._buffer)
+        if found is None:
+            return False
+        message, end = found
+        del self._buffer[:end]
+        self._manager.introduced(self, message)
+        return not self._closed
+
+    def _read_frames(self) -> None:
+        buffer, offset = self._buffer, 0
+        while len(buffer) - offset >= 4 and not self._closed:
+            length: int = _LENGTH.unpack_from(buffer, offset)[0]
+            if not 0 < length <= FRAME_MAX:
+                raise ProtocolError(f"a frame of {length} bytes")
+            end = offset + 4 + length
+            if len(buffer) < end:
+                break
+            body = bytes(buffer[offset + 4 : end])
+            offset = end
+            self._manager.received(self, body)
+        del buffer[:offset]
+
+    def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
+        """See C{IProtocol}."""
+        self._closed = True
+        self._buffer.clear()
+        self._manager.lost(self)
+
+    # -- IPushProducer: the other end does not read
+
+    def pauseProducing(self) -> None:
+        """See C{IPushProducer}."""
+        self.writable = False
+
+    def resumeProducing(self) -> None:
+        """See C{IPushProducer}."""
+        self.writable = True
+        self._manager.resumed(self)
+
+    def stopProducing(self) -> None:
+        """See C{IProducer}."""
+        self.writable = False
+
+    # -- what the manager does with it
+
+    def write(self, data: bytes) -> None:
+        """Write, whether the other end reads or not."""
+        if not self._closed:
+            self.transport.write(data)
+
+    def say_goodbye(self) -> None:
+        """Close it when all is written."""
+        self._closed = True
+        self.transport.unregisterProducer()
+        self.transport.loseConnection()
+
+    def close(self) -> None:
+        """Close it at once."""
+        self._closed = True
+        self.transport.abortConnection()
+
+
+class _ConnectionFactory(Factory):
+    """Makes connections: those that are accepted, or one that was dialled."""
+
+    noisy = False
+
+    def __init__(self, manager: QuorumCnxManager, sid: int | None = None) -> None:
+        self._manager = manager
+        self._sid = sid
+
+    def buildProtocol(self, addr: IAddress | None) -> ElectionProtocol:
+        """See C{IProtocolFactory}."""
+        return ElectionProtocol(self._manager, self._sid)
+
+
+class _Peer:
+    """
+    Another server.
+
+    @ivar channel: the connection that is used.
+    @ivar pending: the newest message, if it is still to be sent.
+    @ivar last: the message that was sent last, on this connection or an earlier one.
+    @ivar queued: whether there ever was a message.
+    @ivar dialling: the attempt to connect that is under way.
+    @ivar announced: where it wants to be called when the present attempt has failed.
+    @ivar answered: the address that was reached last, which is tried first.
+    """
+
+    __slots__ = ("announced", "answered", "channel", "dialling", "last", "pending", "queued", "sid")
+
+    def __init__(self, sid: int) -> None:
+        self.sid = sid
+        self.channel: ElectionProtocol | None = None
+        self.pending: bytes | None = None
+        self.last: bytes | None = None
+        self.queued = False
+        self.dialling: Deferred[None] | None = None
+        self.announced: tuple[Address, ...] = ()
+        self.answered: Address | None = None
+
+
+class QuorumCnxManager:
+    """
+    The connections of one server with all others.
+
+    @ivar sid: the id of this server.
+    @ivar keep_alive: whether TCP probes idle connections.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        clock: IReactorTime,
+        sid: int,
+        config: ServerConfig,
+        ensemble: Ensemble,
+        receive: Callable[[int, bytes], None],
+        last_seen: Ensemble | None = None,
+    ) -> None:
+        """
+        @param ensemble: where the servers are; its member C{sid} says where to listen.
+        @param receive: is given the id of a server and what it says.
+        @param last_seen: the ensemble that is to come, where servers are looked for that the other does not have.
+        """
+        self.sid = sid
+        self.keep_alive = config.tcp_keep_alive
+        self._network = network
+        self._clock = clock
+        self._config = config
+        self._ensembles = [each for each in (ensemble, last_seen) if each is not None]
+        self._receive = receive
+        self._connect_timeout = config.cnx_timeout / 1000
+        silence = config.quorum_cnxn_timeout_ms
+        self._introduction_timeout = (silence if silence > 0 else config.tick_time * config.sync_limit) / 1000
+        self._peers: dict[int, _Peer] = {}
+        self._unknown: dict[ElectionProtocol, IDelayedCall] = {}
+        self._open: dict[ElectionProtocol, None] = {}
+        self._all_closed: Deferred[None] | None = None
+        self._ports: list[IListeningPort] = []
+        self._listening: list[Deferred[None]] = []
+        self._next_anonymous = -1
+        self._stopped = True
+
+    # -- life
+
+    async def start(self) -> None:
+        """
+        Listen; the first address that succeeds is enough, the others are tried on.
+
+        @raise ElectionPortError: no address can be listened on, and it is to be given up.
+        """
+        self._stopped = False
+        self._listening = [Deferred.fromCoroutine(self._listen(address)) for address in self._addresses()]
+        attempts = DeferredList(self._listening, fireOnOneCallback=True, consumeErrors=True)
+        outcome: Any = await attempts
+        if isinstance(outcome, list):
+            failure = outcome[-1][1]
+            if failure.check(CancelledError):
+                failure.raiseException()
+            raise ElectionPortError(f"the election port cannot be listened on: {failure.getErrorMessage()}")
+
+    async def stop(self) -> None:
+        """Close everything, and wait until all is closed; messages that wait are forgotten."""
+        self._stopped = True
+        for attempt in self._listening:
+            attempt.cancel()
+        ports, self._ports = self._ports, []
+        for port in ports:
+            await maybeDeferred(port.stopListening)
+        self.forget()
+        if self._open:
+            self._all_closed = Deferred()
+            await self._all_closed
+
+    def forget(self) -> None:
+        """Close all connections and forget what was to be sent; still listen."""
+        peers, self._peers = self._peers, {}
+        for peer in peers.values():
+            if peer.dialling is not None:
+                peer.dialling.cancel()
+        for connection in list(self._open):
+            connection.close()
+
+    def _addresses(self) -> list[Address]:
+        member = self._ensembles[0].member(self.sid)
+        assert member is not None, f"server {self.sid} is no member of its ensemble"
+        if self._config.quorum_listen_on_all_ips:
+            return [Address("", port) for port in dict.fromkeys(each.port for each in member.election_addresses)]
+        return list(member.election_addresses)
+
+    async def _listen(self, address: Address) -> None:
+        retries = self._config.election_port_bind_retry
+        tries = retries if retries >= 0 else _LISTEN_RETRIES
+        failed = 0
+        while True:
+            try:
+                port = await self._network.server(address).listen(_ConnectionFactory(self))
+            except (CannotListenError, DNSLookupError, OSError) as error:
+                failed += 1
+                log.warn("The election port {address} cannot be listened on: {reason}", address=address, reason=error)
+                if failed == tries:
+                    raise
+                await deferLater(self._clock, _LISTEN_PAUSE)
+                continue
+            if self._stopped:
+                await maybeDeferred(port.stopListening)
+                raise CancelledError
+            self._ports.append(port)
+            log.info("Elections take place on {address}", address=address)
+            return
+
+    # -- sending
+
+    def send(self, sid: int, message: bytes) -> None:
+        """
+        Send a message when there is a connection; it takes the place of one that still waits.
+
+        @param message: in its frame.
+        """
+        if self._stopped:
+            return
+        peer = self._peer(sid)
+        peer.pending = message
+        peer.queued = True
+        if peer.channel is not None:
+            self._flush(peer)
+        else:
+            self._dial(peer)
+
+    def dial_all(self) -> None:
+        """Connect to every server for which there ever was a message."""
+        for peer in list(self._peers.values()):
+            if peer.queued:
+                self._dial(peer)
+
+    @property
+    def heard(self) -> bool:
+        """Whether any server has taken the last message that there was for it."""
+        return any(peer.queued and peer.pending is None for peer in self._peers.values())
+
+    @property
+    def connected(self) -> tuple[int, ...]:
+        """The servers with a connection, by id."""
+        return tuple(sorted(sid for sid, peer in self._peers.items() if peer.channel is not None))
+
+    def _flush(self, peer: _Peer) -> None:
+        channel = peer.channel
+        if peer.pending is not None and channel is not None and channel.writable:
+            peer.last, peer.pending = peer.pending, None
+            channel.write(peer.last)
+
+    # -- connecting
+
+    def _peer(self, sid: int) -> _Peer:
+        peer = self._peers.get(sid)
+        if peer is None:
+            if not self._configured(sid):
+                strangers = [each for each in self._peers.values() if not self._configured(each.sid)]
+                if len(strangers) >= _STRANGERS_MAX:
+                    self._dismiss(strangers[0])
+            peer = self._peers[sid] = _Peer(sid)
+        return peer
+
+    def _dismiss(self, peer: _Peer) -> None:
+        del self._peers[peer.sid]
+        if peer.dialling is not None:
+            peer.dialling.cancel()
+        if peer.channel is not None:
+            peer.channel.close()
+
+    def _forget_stranger(self, peer: _Peer) -> None:
+        """Of servers outside the ensemble nothing is kept when they are gone: anybody may call himself one."""
+        gone = peer.channel is None and peer.dialling is None
+        if gone and self._knows(peer) and not self._configured(peer.sid):
+            del self._peers[peer.sid]
+
+    def _knows(self, peer: _Peer) -> bool:
+        return not self._stopped and self._peers.get(peer.sid) is peer
+
+    def _configured(self, sid: int) -> tuple[Address, ...]:
+        for ensemble in self._ensembles:
+            member = ensemble.member(sid)
+            if member is not None:
+                return member.election_addresses
+        return ()
+
+    def _dial(self, peer: _Peer, addresses: tuple[Address, ...] = ()) -> None:
+        if self._stopped or peer.channel is not None:
+            return
+        if peer.dialling is not None:
+            peer.announced = addresses or peer.announced
+            return
+        addresses = addresses or self._configured(peer.sid)
+        if not addresses:
+            log.warn("There is no server {sid} to be connected to", sid=peer.sid)
+            self._forget_stranger(peer)
+            return
+        if peer.answered in addresses:
+            addresses = (peer.answered, *(each for each in addresses if each != peer.answered))
+        attempt = Deferred.fromCoroutine(self._knock(peer, addresses))
+        if not attempt.called:
+            peer.dialling = attempt
+        attempt.addCallback(self._attempted, peer, attempt)
+
+    async def _knock(self, peer: _Peer, addresses: tuple[Address, ...]) -> None:
+        """Try one address after the other, each name looked up anew."""
+        shorter = self._config.multi_address_reachability_check_timeout_ms / 1000
+        for number, address in enumerate(addresses, 1):
+            timeout = self._connect_timeout if number == len(addresses) else min(self._connect_timeout, shorter)
+            endpoint = self._network.client(address, timeout)
+            # The look-up of a name has no limit of its own.
+            attempt = endpoint.connect(_ConnectionFactory(self, peer.sid)).addTimeout(timeout, self._clock)
+            try:
+                await attempt
+            except Exception as error:  # noqa: BLE001 (whatever a network has for failures: this address is none)
+                if not self._knows(peer):
+                    return
+                log.debug(
+                    "Server {sid} is not reached at {address}: {reason}", sid=peer.sid, address=address, reason=error
+                )
+            else:
+                peer.answered = address
+                return
+
+    def _attempted(self, _: None, peer: _Peer, attempt: Deferred[None]) -> None:
+        if peer.dialling is attempt:
+            peer.dialling = None
+        if not self._knows(peer):
+            return
+        announced, peer.announced = peer.announced, ()
+        if peer.channel is None and announced:
+            self._dial(peer, announced)
+        else:
+            self._forget_stranger(peer)
+
+    # -- what connections tell
+
+    def opened(self, connection: ElectionProtocol, dialled: bool) -> None:
+        """A connection is made: introduce ourselves, or wait for the other to do it."""
+        if self._stopped:
+            connection.close()
+        self._open[connection] = None
+        if self._stopped:
+            return
+        if not dialled:
+            if len(self._unknown) >= _UNKNOWN_MAX:
+                oldest = next(iter(self._unknown))
+                self._known(oldest)
+                oldest.close()
+            self._unknown[connection] = self._clock.callLater(self._introduction_timeout, self._silent, connection)
+            return
+        assert connection.sid is not None
+        connection.write(self._introduction())
+        if connection.sid > self.sid:
+            connection.say_goodbye()  # it will call back
+        else:
+            self._adopt(connection, connection.sid)
+
+    def introduced(self, connection: ElectionProtocol, message: InitialMessage) -> None:
+        """Somebody has said who he is (spec: election 2.4)."""
+        self._known(connection)
+        sid = message.sid
+        if sid == _ANONYMOUS:
+            sid = self._next_anonymous
+            self._next_anonymous -= 1
+        if sid == self.sid:
+            log.warn("{peer} calls itself server {sid}, which is this server", peer=connection.peer, sid=sid)
+            connection.close()
+        elif sid > self.sid:
+            connection.sid = sid
+            self._adopt(connection, sid)
+        else:
+            peer = self._peer(sid)
+            if peer.channel is not None:
+                # It would not call if it could still use that one.
+                peer.channel.close()
+                peer.channel = None
+            connection.say_goodbye()
+            self._dial(peer, tuple(Address(host, port) for host, port in message.usable))
+
+    def received(self, connection: ElectionProtocol, body: bytes) -> None:
+        """A server says something."""
+        assert connection.sid is not None
+        self._receive(connection.sid, body)
+
+    def resumed(self, connection: ElectionProtocol) -> None:
+        """What was written has been taken: there is room again."""
+        peer = self._peers.get(connection.sid) if connection.sid is not None else None
+        if peer is not None and peer.channel is connection:
+            self._flush(peer)
+
+    def lost(self, connection: ElectionProtocol) -> None:
+        """A connection is over."""
+        self._known(connection)
+        self._open.pop(connection, None)
+        peer = self._peers.get(connection.sid) if connection.sid is not None else None
+        if peer is not None and peer.channel is connection:
+            peer.channel = None
+            self._forget_stranger(peer)
+        if self._all_closed is not None and not self._open:
+            closed, self._all_closed = self._all_closed, None
+            closed.callback(None)
+
+    def _adopt(self, connection: ElectionProtocol, sid: int) -> None:
+        peer = self._peer(sid)
+        older, peer.channel = peer.channel, connection
+        if older is not None:
+            older.close()
+        if peer.pending is not None:
+            self._flush(peer)
+        elif peer.last is not None:
+            # Nobody knows whether it arrived (the last vote of an election comes once).
+            connection.write(peer.last)
+
+    def _introduction(self) -> bytes:
+        member = self._ensembles[0].member(self.sid)
+        assert member is not None
+        return encode_initial(self.sid, member.election_addresses, many=self._config.multi_address_enabled)
+
+    def _known(self, connection: ElectionProtocol) -> None:
+        timer = self._unknown.pop(connection, None)
+        if timer is not None and timer.active():
+            timer.cancel()
+
+    def _silent(self, connection: ElectionProtocol) -> None:
+        del self._unknown[connection]
+        log.info("Closing the election connection with {peer}: it does not say who it is", peer=connection.peer)
+        connection.close()
