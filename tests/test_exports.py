@@ -42,7 +42,19 @@ class ExportsTests(SynchronousTestCase):
 
     def test_testing(self) -> None:
         """What other people's tests may use."""
-        self.assertEqual(["MemoryClient", "MemoryDisk", "MemoryEndpoint", "Reply"], testing.__all__)
+        self.assertEqual(
+            [
+                "MemoryClient",
+                "MemoryDisk",
+                "MemoryEndpoint",
+                "MemoryEnsemble",
+                "MemoryNetwork",
+                "Reply",
+                "SimulatedClient",
+                "Violation",
+            ],
+            testing.__all__,
+        )
 
     def test_every_name_is_there(self) -> None:
         """Each public name can be had from the place that promises it."""

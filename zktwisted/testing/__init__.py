@@ -6,7 +6,20 @@ Knows the contracts that the real things keep.  Refuses to know the real reactor
 
 from __future__ import annotations
 
+from zktwisted.testing.checkers import Violation
 from zktwisted.testing.client import MemoryClient, MemoryEndpoint, Reply
 from zktwisted.testing.disk import MemoryDisk
+from zktwisted.testing.ensemble import MemoryEnsemble
+from zktwisted.testing.network import MemoryNetwork
+from zktwisted.testing.simulated import SimulatedClient
 
-__all__ = ["MemoryClient", "MemoryDisk", "MemoryEndpoint", "Reply"]
+__all__ = [
+    "MemoryClient",
+    "MemoryDisk",
+    "MemoryEndpoint",
+    "MemoryEnsemble",
+    "MemoryNetwork",
+    "Reply",
+    "SimulatedClient",
+    "Violation",
+]
