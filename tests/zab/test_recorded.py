@@ -222,7 +222,9 @@ class LearnerTests(SynchronousTestCase):
 class Office:
     """One of our leaders in the place of a recorded one; what it proposes is taken from the recording."""
 
-    def __init__(self, file: str, leader: int, epoch: int, ensemble: Ensemble, past: dict[int, bytes], last: int) -> None:
+    def __init__(
+        self, file: str, leader: int, epoch: int, ensemble: Ensemble, past: dict[int, bytes], last: int
+    ) -> None:
         self.file = file
         self.last = last
         past = {zxid: past[zxid] for zxid in sorted(past) if zxid <= last}
