@@ -214,7 +214,6 @@ class ZooKeeperServer:
         self.role = role
         self.reads.zxid = zxid
         self.prepare.start(zxid)
-        self._fuzzy = False
         # The clock from which ids are made may have been set back since these were given.
         top = self.server_id & 0xFF
         given = max((each for each in self.timeouts if each >> 56 & 0xFF == top), default=None)

@@ -1,8 +1,8 @@
 """
 One run of a server, from a start to the stop: what was built for it, in which order it comes up and goes down.
 
-Up: directories, ports (four-letter words are answered from here on), restore, snapshot, service.  Down: ports, requests
-under way, the log, connections, threads.
+Up: directories, ports (four-letter words are answered from here on), restore, snapshot, service: alone, or as a peer
+that looks for a leader.  Down: ports, requests under way, the peer, the log, connections, threads.
 
 This module joins the rooms and decides nothing about requests.
 """
@@ -26,16 +26,21 @@ from zktwisted.config import ServerConfig
 from zktwisted.edge.auth import AuthProviders
 from zktwisted.edge.client import ClientFactory
 from zktwisted.edge.disk import PosixDisk
+from zktwisted.edge.network import Network, TcpNetwork
 from zktwisted.errors import StoreError
 from zktwisted.ops.fourletter import FourLetterWords
+from zktwisted.server.core import STANDALONE_ID
 from zktwisted.server.front import FrontServer
 from zktwisted.server.metrics import ServerMetrics, ServerStats
+from zktwisted.server.peer import QuorumPeer, Surroundings
+from zktwisted.server.processors import ProcessorFactory
 from zktwisted.server.reaper import Reaper
 from zktwisted.server.snapshots import Snapshots
 from zktwisted.server.timers import Ticker
 from zktwisted.server.view import ServerView
-from zktwisted.store.database import Database, NullDatabase, Options, Restored, Storage, check_directories
+from zktwisted.store.database import Database, NullDatabase, Options, Restored, check_directories
 from zktwisted.store.disk import Disk
+from zktwisted.store.memory import MemoryDatabase
 from zktwisted.tree.schemes import Schemes, generate_digest
 
 __all__ = ["Disks", "Run"]
@@ -57,7 +62,10 @@ class Run:
 
     @ivar core: what answers requests.
     @ivar view: how it looks.
+    @ivar peer: what makes it one of an ensemble, C{None} for a server on its own.
     """
+
+    _storage: Database | NullDatabase
 
     def __init__(
         self,
@@ -70,9 +78,15 @@ class Run:
         wall_ms: Callable[[], int],
         entropy: Random,
         disks: Disks | None,
+        network: Network | None,
+        processors: Sequence[ProcessorFactory],
+        serving: Callable[[str], None],
         failed: Callable[[Failure], None],
     ) -> None:
-        """@param failed: told once when the server cannot go on, in the reactor's thread; see L{give_up}."""
+        """
+        @param serving: told the name of each role of a peer that begins to serve.
+        @param failed: told once when the server cannot go on, in the reactor's thread; see L{give_up}.
+        """
         self._reactor = reactor
         self._config = config
         self._endpoints = client_endpoints
@@ -86,7 +100,7 @@ class Run:
         self._snap_disk: Disk | None = None
         metrics, self._stats = ServerMetrics(Random(entropy.random())), ServerStats()
         self._threaded = not memory and disks is None
-        self._storage: Storage = NullDatabase() if memory else self._open_disks(disks, metrics, entropy)
+        self._storage = self._open_memory(entropy) if memory else self._open_disks(disks, metrics, entropy)
         self._config_schemes(metrics)
         self.core = FrontServer(
             config,
@@ -100,6 +114,8 @@ class Run:
             stats=self._stats,
             entropy=entropy,
             fatal=lambda error: failed(_failure(error)),
+            server_id=config.sid if config.distributed else STANDALONE_ID,
+            processors=processors,
         )
         self._factory = ClientFactory(self.core, wall_ms)
         self.view = ServerView(self.core, self._factory, self._client_port, monotonic, wall_ms, not memory)
@@ -115,6 +131,28 @@ class Run:
             config.container_max_per_minute,
         )
         self._tickers: list[Ticker] = []
+        self.peer = self._make_peer(network or TcpNetwork(reactor), entropy, serving)
+        self.view.peer = self.peer
+
+    def _make_peer(self, network: Network, entropy: Random, serving: Callable[[str], None]) -> QuorumPeer | None:
+        config, storage = self._config, self._storage
+        if not config.distributed or config.ensemble is None or isinstance(storage, NullDatabase):
+            return None
+        around = Surroundings(
+            core=self.core,
+            storage=storage,
+            snapshots=self._snapshots,
+            network=network,
+            clock=self._reactor,
+            monotonic=self._monotonic,
+            entropy=Random(entropy.random()),
+            restore=self._restore,
+            in_thread=self._in_thread,
+            beginning=self.view.begin,
+            serving=serving,
+            failed=self._failed,
+        )
+        return QuorumPeer(config, config.ensemble, around)
 
     def _config_schemes(self, metrics: ServerMetrics) -> None:
         config = self._config
@@ -131,7 +169,14 @@ class Run:
             same = config.log_dir == config.snapshot_dir
             self._snap_disk = self._log_disk if same else self._posix_disk(config.snapshot_dir, metrics)
             base = self._posix_disk(config.data_log_dir, metrics)
-        options = Options(
+        return Database(self._log_disk, self._snap_disk, self._options(), entropy, base=base)
+
+    def _open_memory(self, entropy: Random) -> Database | NullDatabase:
+        return MemoryDatabase(self._options(), entropy) if self._config.distributed else NullDatabase()
+
+    def _options(self) -> Options:
+        config = self._config
+        return Options(
             snap_count=config.snap_count,
             snap_size_limit_kib=config.snap_size_limit_in_kb,
             txn_log_size_limit_kib=config.txn_log_size_limit_in_kb,
@@ -139,9 +184,9 @@ class Run:
             compression_method=config.snapshot_compression_method,
             commit_log_count=config.commit_log_count,
             trust_empty=config.snapshot_trust_empty,
+            autocreate=config.db_autocreate,
             max_entry=config.jute_max_buffer + config.jute_max_buffer_extra_size,
         )
-        return Database(self._log_disk, self._snap_disk, options, entropy, base=base)
 
     def _posix_disk(self, path: str, metrics: ServerMetrics) -> PosixDisk:
         threshold = self._config.fsync_warning_threshold_ms
@@ -179,6 +224,12 @@ class Run:
         self._tick(self._factory.expiry.interval_ms / 1000, self._expire_connections, aligned=True)
         restored = await self._restore()
         self._go_on()
+        if self.peer is None:
+            await self._serve_alone(restored)
+        else:
+            await self._join(self.peer, restored)
+
+    async def _serve_alone(self, restored: Restored) -> None:
         removed = self.core.started(restored.zxid)
         self._log_restored(restored, len(removed))
         if not isinstance(self._storage, NullDatabase):
@@ -187,9 +238,20 @@ class Run:
         self._begin_ticking()
         self.core.open()
 
+    async def _join(self, peer: QuorumPeer, restored: Restored) -> None:
+        self.core.restored(restored.zxid)
+        self._log_restored(restored, 0)
+        if restored.new:
+            await self._snapshots.begin(hurry=True)
+            self._go_on()
+        self._begin_ticking()
+        await peer.start()
+
     def cancel(self) -> None:
         """Come up no further."""
         self._cancelled = True
+        if self.peer is not None:
+            self.peer.cancel()
         self._snapshots.stop()
 
     def _go_on(self) -> None:
@@ -224,15 +286,16 @@ class Run:
         begun = self._monotonic()
         # In a thread, so that a monitor gets its answer while a big tree is read: the core is not used before it is
         # there.
-        if self._threaded:
-            restored = await _in_thread(self._reactor, lambda: storage.restore(target))
-        else:
-            restored = storage.restore(target)
+        restored = await self._in_thread(lambda: storage.restore(target))
         elapsed = round((self._monotonic() - begun) * 1000)
         metrics = self.core.metrics
         metrics.dbinittime.add(elapsed)
         metrics.startup_txns_loaded.add(restored.entries)
         return restored
+
+    async def _in_thread(self, call: Callable[[], _T]) -> _T:
+        """Do what takes long where nobody has to wait for it; what is in memory does not take long."""
+        return await _in_thread(self._reactor, call) if self._threaded else call()
 
     def _log_restored(self, restored: Restored, removed: int) -> None:
         for note in restored.notes:
@@ -328,6 +391,8 @@ class Run:
         self._given_up = True
         self._stop_timers()
         self._snapshots.stop()
+        if self.peer is not None:
+            self.peer.give_up()
         self.core.serving = False
         for connection in list(self.core.connections):
             connection.close()
@@ -340,6 +405,9 @@ class Run:
         if not self._given_up:
             await self._drain_throttle()
             await self.core.quiesce()
+        if self.peer is not None:
+            await self.peer.stop()
+        if not self._given_up:
             self._snapshots.stop()
             flushed: Deferred[None] = Deferred()
             self._storage.commit(partial(_fire, flushed))

@@ -4,7 +4,8 @@ L{ZooKeeperService}: a whole server as a Twisted service.
 Here the rooms are joined: the core, the files, the client connections, the four-letter words and what is done
 regularly; here they start and stop in order.  What a request means is not known here.
 
-Each start makes all of it anew (L{Run}), so that nothing of the last time can be left over.
+Each start makes all of it anew (L{Run}), so that nothing of the last time can be left over.  Whether it serves alone or
+as one of an ensemble is told by the configuration.
 """
 
 from __future__ import annotations
@@ -24,15 +25,20 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from zktwisted.config import ServerConfig
+from zktwisted.edge.election import ElectionPortError
+from zktwisted.edge.network import Network
 from zktwisted.errors import ConfigError, StoreError
+from zktwisted.server.peer import PeerExit, QuorumPeer
+from zktwisted.server.processors import ProcessorFactory
 from zktwisted.server.run import Disks, Run
 
 __all__ = ["ZooKeeperService"]
 
 log = Logger()
 
+_SERVING = ("standalone", "leader", "follower", "observer", "read-only")
 #: What may happen to a server without a mistake of ours: a traceback would tell nothing.
-_FORESEEN = (ConfigError, StoreError, CannotListenError, OSError)
+_FORESEEN = (ConfigError, StoreError, CannotListenError, OSError, PeerExit, ElectionPortError)
 
 
 def _wall_ms() -> int:
@@ -60,15 +66,22 @@ class ZooKeeperService(Service):
         wall_ms: Callable[[], int] = _wall_ms,
         entropy: Random | None = None,
         disks: Disks | None = None,
+        network: Network | None = None,
+        processors: Sequence[ProcessorFactory] = (),
     ) -> None:
         """
         @param reactor: for timers, threads' results and, without C{client_endpoints}, TCP.
         @param client_endpoints: where clients connect; by default the configuration's C{client_port}, if it has one.
-        @param store: C{"memory"} keeps no files: everything is gone after the stop.
+        @param store: C{"memory"} keeps no files: everything is gone after the stop.  In an ensemble that is safe as
+            long as not all servers stop at a time, and none that stopped comes back with its old id before the others
+            have noticed.
         @param monotonic: the time by which sessions live, in seconds.
         @param wall_ms: the time that is written into nodes, in ms since the epoch.
         @param entropy: decides what ZooKeeper leaves to chance.
         @param disks: makes the directories to be used, instead of those of the configuration on the file system.
+        @param network: how the servers of an ensemble reach each other, instead of TCP.
+        @param processors: make stages of the program's own, to stand before each chain of request processors; see
+            L{zktwisted.interfaces.IRequestProcessor}.
 
         @raise ConfigError: the data need a directory and C{data_dir} names none.
         """
@@ -87,6 +100,9 @@ class ZooKeeperService(Service):
             wall_ms=wall_ms,
             entropy=entropy or Random(),
             disks=disks,
+            network=network,
+            processors=processors,
+            serving=self._serving,
             failed=self._failed,
         )
         self._run: Run | None = None
@@ -105,12 +121,14 @@ class ZooKeeperService(Service):
         """
         Wait until clients are answered.
 
-        @return: fires with C{"standalone"}; fails with the reason why the server could not start or had to give up,
-            or with C{CancelledError} if it is stopped before.
+        @return: fires with C{"standalone"}, or in an ensemble with C{"leader"}, C{"follower"}, C{"observer"} or
+            C{"read-only"}; fails with the reason why the server could not start or had to give up, or with
+            C{CancelledError} if it is stopped before.
         """
         waiter: Deferred[str] = Deferred()
-        if self._state == "standalone":
-            waiter.callback(self._state)
+        mode = self.mode
+        if mode in _SERVING:
+            waiter.callback(mode)
         elif self._failure is not None:
             waiter.errback(self._failure)
         else:
@@ -136,15 +154,27 @@ class ZooKeeperService(Service):
         """Where clients connect; empty while no port is open."""
         return [] if self._run is None else self._run.addresses
 
+    @property
+    def peer(self) -> QuorumPeer | None:
+        """What makes it one of an ensemble, while it runs."""
+        return None if self._run is None else self._run.peer
+
+    @property
+    def mode(self) -> str:
+        """What the server is now, see L{status}."""
+        return self._state if self._state != "running" or self._run is None else self._run.view.mode
+
     def status(self) -> dict[str, Any]:
         """
         Tell how the server is.
 
-        @return: C{mode} (C{standalone}, or C{starting}, C{stopping}, C{stopped}, C{failed}) and, while it serves,
+        @return: C{mode}: C{standalone}; in an ensemble C{leader}, C{follower}, C{observer}, C{read-only}, or
+            C{looking} for a leader; or C{starting}, C{stopping}, C{stopped}, C{failed}.  While it serves also
             C{zxid}, C{sessions}, C{connections} and C{node_count} (ZooKeeper's, in which the root stands twice).
         """
-        status: dict[str, Any] = {"mode": self._state}
-        if self._state == "standalone" and self._run is not None:
+        mode = self.mode
+        status: dict[str, Any] = {"mode": mode}
+        if mode in _SERVING and self._run is not None:
             view = self._run.view
             status |= {
                 "zxid": view.last_zxid,
@@ -192,15 +222,21 @@ class ZooKeeperService(Service):
             self._failed(Failure())
             return
         if self._state == "starting":
-            self._state = "standalone"
+            self._state = "running"
+            if run.view.mode in _SERVING:
+                self._serving(run.view.mode)
+
+    def _serving(self, mode: str) -> None:
+        """Clients are answered from now on, in this role."""
+        if self._state in ("starting", "running"):
             self._has_served = True
             waiters, self._serving_waiters = self._serving_waiters, []
             for waiter in waiters:
-                waiter.callback("standalone")
+                waiter.callback(mode)
 
     def _failed(self, failure: Failure) -> None:
         """Give up, whether it has served or not."""
-        if self._state not in ("starting", "standalone"):
+        if self._state not in ("starting", "running"):
             # The first reason is the one that counts, and who stops does not mind any.
             log.info("While {state}: {reason}", state=self._state, reason=failure.getErrorMessage())
             return
