@@ -137,9 +137,7 @@ class Election:
         if last_seen is not None and last_seen.version > ensemble.version:
             self._quorums.append(Quorum(last_seen))
         # In ascending order, the committed ensemble first.
-        self._voters = dict.fromkeys(
-            member.sid for each in (ensemble, last_seen) if each is not None for member in each.voters
-        )
+        self._voters = dict.fromkeys(member.sid for each in self._quorums for member in each.ensemble.voters)
         member = ensemble.member(sid)
         self._voting = member is not None and member.voting
         #: A server that is in no line is no observer: it has no vote and follows (spec: election 7.2).
