@@ -53,7 +53,7 @@ def makes_ephemerals(request: Request) -> bool:
 def refuse_eagerly(core: ZooKeeperServer, request: Request) -> bool:
     """Answer a write of which this server sees that it is not allowed (spec: server-semantics 10.1); zxid 0."""
     perm = _PERMISSIONS.get(request.op)
-    if perm is None or not core.config.enable_eager_acl_check:
+    if perm is None:
         return False
     try:
         record: Any = jute.decode(proto.REQUESTS[request.op], request.body)[0]

@@ -270,6 +270,7 @@ class ZooKeeperServer:
             log.info("Incorrect password for session {session}", session=show_zxid(session_id))
             connection.refuse(role.read_only)
         else:
+            self.metrics.connection_revalidate_count += 1
             role.resume(connection, session_id, timeout)
 
     def attach(self, connection: ClientProtocol, session_id: int, timeout: int) -> None:

@@ -62,6 +62,8 @@ class LeaderRequestProcessor(Stage):
     def __init__(self, core: ZooKeeperServer, role: LeaderRole) -> None:
         super().__init__(core)
         self._role = role
+        self._eager = core.config.enable_eager_acl_check
+        self._local = core.config.local_sessions_enabled
 
     def process_request(self, request: Request) -> None:
         """Take a request of a client of the leader itself; those of learners begin at the next stage."""
@@ -69,10 +71,10 @@ class LeaderRequestProcessor(Stage):
         if role.stopped:
             self.core.drop(request)
             return
-        if refuse_eagerly(self.core, request):
+        if self._eager and refuse_eagerly(self.core, request):
             return
         request.owner = _OURSELVES
-        if self.core.config.local_sessions_enabled and role.is_local(request.session_id):
+        if self._local and role.is_local(request.session_id):
             if request.op == ops.CLOSE_SESSION:
                 role.close_local(request)
                 return
@@ -221,6 +223,7 @@ class LeaderRole(Role):
 
         @param timeout: ms.
         """
+        self.core.metrics.revalidate_count += 1
         sessions = self.core.sessions
         session = sessions.get(session_id)
         if session is None or session.local or not sessions.touch(session, self.core.now() * 1000, timeout):

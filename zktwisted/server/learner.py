@@ -55,6 +55,8 @@ class FollowerRequestProcessor(Stage):
     def __init__(self, core: ZooKeeperServer, role: LearnerRole) -> None:
         super().__init__(core)
         self._role = role
+        self._eager = core.config.enable_eager_acl_check
+        self._local = core.config.local_sessions_enabled
 
     def process_request(self, request: Request) -> None:
         """Take a request of a client of ours."""
@@ -62,9 +64,9 @@ class FollowerRequestProcessor(Stage):
         if role.stopped or not core.serving:
             core.drop(request)
             return
-        if refuse_eagerly(core, request):
+        if self._eager and refuse_eagerly(core, request):
             return
-        if core.config.local_sessions_enabled and role.is_local(request.session_id):
+        if self._local and role.is_local(request.session_id):
             if request.op == ops.CLOSE_SESSION:
                 role.close_local(request)
                 return
