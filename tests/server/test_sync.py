@@ -30,9 +30,9 @@ class GroupCommitTests(SynchronousTestCase):
         self.group = self.make()
 
     def make(self, **settings: int) -> GroupCommit[int]:
-        storage = Database(self.disk, self.disk, Options(pre_alloc_size_kib=0), Random(1))
+        self.storage = Database(self.disk, self.disk, Options(pre_alloc_size_kib=0), Random(1))
         return GroupCommit(
-            storage,
+            self.storage,
             ServerConfig(**settings),
             self.clock.callLater,
             self.clock.seconds,
@@ -129,8 +129,10 @@ class GroupCommitTests(SynchronousTestCase):
         self.successResultOf(self.group.idle())
         self.disk.complete()
         self.add(3)
-        self.group = self.make()
         self.disk.hold = False
+        self.storage.commit(self.told.append)
+        self.assertEqual((self.told, self.storage.last_logged_zxid()), ([None], 2))
+        self.group = self.make()
         self.add(4)
         self.group.stop()
-        self.assertEqual((self.told, self.clock.getDelayedCalls()), ([], []))
+        self.assertEqual((self.told, self.clock.getDelayedCalls()), ([None], []))
