@@ -10,9 +10,11 @@ This module decides nothing: which effect follows what is the machine's affair, 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from struct import Struct
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
 __all__ = ["Driver", "Ended", "InThread", "Station"]
 
 log = Logger()
+
+#: A transaction's time stands behind session, cxid and zxid.
+_time_of = Struct(">20xq").unpack_from
 
 #: Later than this is late: the process stood still meanwhile, and what others sent is still to be read.
 _LATE = 0.1
@@ -110,6 +115,12 @@ class Driver(Generic[_M]):
         self._out: dict[int, list[bytes]] = {}
         #: Logged and not applied, by zxid.
         self._logged: dict[int, bytes] = {}
+        #: On their way to the disk.
+        self._flushing: deque[bytes] = deque()
+        #: What was decided in this turn: how many, and the newest of them.
+        self._decided = 0
+        self._newest = b""
+        self._metrics = station.core.metrics
         #: What is under way on the disk, apart from the log.
         self._work: dict[Deferred[None], None] = {}
         self._group: GroupCommit[int] = GroupCommit(
@@ -160,7 +171,22 @@ class Driver(Generic[_M]):
         finally:
             self._performing = False
             self._flush()
+            if self._decided:
+                decided, self._decided = self._decided, 0
+                self._measure(self._age(self._newest), decided)
         self._arm()
+
+    def _age(self, entry: bytes) -> int:
+        """How long ago a transaction was made, in ms; by two clocks, if another server made it."""
+        return max(0, self._core.wall_ms() - int(_time_of(entry)[0]))
+
+    def _measure(self, age: int, count: int) -> None:
+        """
+        Note how long it took that transactions are decided; once for all of a turn, by the newest.
+
+        @param age: ms since that one was made.
+        """
+        self._metrics.propagation_latency.add(age, count)
 
     def later(self) -> None:
         """L{perform} at the end of the turn: what other clients ask until then goes along."""
@@ -230,10 +256,15 @@ class Driver(Generic[_M]):
     def _log(self, effect: effects.Log) -> None:
         token, zxid, entry = effect
         self._logged[zxid] = entry
+        self._flushing.append(entry)
         self._group.add(zxid, entry, token)
 
     def _persisted(self, tokens: list[int]) -> None:
         if not self._ended:
+            flushing = self._flushing
+            for _ in tokens:
+                newest = flushing.popleft()
+            self._metrics.proposal_ack_creation_latency.add(self._age(newest), len(tokens))
             self.machine.persisted(tokens[-1], self._now())
             self.perform()
 

@@ -19,6 +19,7 @@ from zktwisted.tree import image
 from zktwisted.wire import quorum
 from zktwisted.wire.proto import Id
 from zktwisted.wire.quorum import QuorumPacket
+from zktwisted.wire.txns import HEADER_SIZE
 from zktwisted.zab import effects
 from zktwisted.zab.learner import Learner
 
@@ -44,7 +45,9 @@ class LearnerDriver(Driver[Learner]):
         self._connection: QuorumProtocol | None = None
         self._reader: image.ImageReader | None = None
         self._image: effects.LoadImage | None = None
-        self._metrics = station.core.metrics
+        #: What was proposed in this turn: how many, and the newest of them.
+        self._proposed = 0
+        self._proposal = b""
         self._handlers |= {
             effects.LoadImage: self._load_image,
             effects.Truncate: self._truncate,
@@ -74,11 +77,9 @@ class LearnerDriver(Driver[Learner]):
         if self._ended or connection is not self._connection:
             return
         machine = self.machine
-        kind = packet.type
-        if kind == quorum.PROPOSAL:
-            self._metrics.learner_proposal_received_count += 1
-        elif kind == quorum.COMMIT:
-            self._metrics.learner_commit_received_count += 1
+        if packet.type == quorum.PROPOSAL and packet.data is not None and machine.serving:
+            self._proposed += 1
+            self._proposal = packet.data
         machine.receive(packet, self._now())
         if not machine.serving:
             # What follows may be an image.
@@ -88,6 +89,11 @@ class LearnerDriver(Driver[Learner]):
         """That was all for now."""
         if connection is self._connection:
             self.perform()
+            if self._proposed:
+                metrics, proposed, self._proposed = self._metrics, self._proposed, 0
+                metrics.learner_proposal_received_count += proposed
+                if len(self._proposal) >= HEADER_SIZE:
+                    metrics.proposal_latency.add(self._age(self._proposal), proposed)
 
     def lost(self, connection: QuorumProtocol, reason: str) -> None:
         """The leader is gone."""
@@ -119,6 +125,14 @@ class LearnerDriver(Driver[Learner]):
         zxid, entry = effect
         self._logged.pop(zxid, None)
         self.role.apply(zxid, entry)
+        if self.machine.serving:
+            self._newest = entry
+            self._decided += 1
+
+    def _measure(self, age: int, count: int) -> None:
+        super()._measure(age, count)
+        self._metrics.learner_commit_received_count += count
+        self._metrics.commit_propagation_latency.add(age, count)
 
     def _serve(self, effect: effects.Serve) -> None:
         self._serving(effect.epoch)

@@ -68,8 +68,7 @@ class LeaderDriver(Driver[Leader]):
         self._channels: dict[int, QuorumProtocol] = {}
         self._numbers: dict[QuorumProtocol, int] = {}
         self._last_channel = 0
-        metrics = station.core.metrics
-        self._metrics = metrics
+        self._syncs = (0, 0, 0, 0)
         self._handlers |= {
             effects.Drop: self._drop,
             effects.ReadLog: self._read_log,
@@ -103,6 +102,8 @@ class LeaderDriver(Driver[Leader]):
     def read(self, connection: QuorumProtocol) -> None:
         """That was all for now."""
         self.perform()
+        if self.machine.syncs != self._syncs:
+            self._count_syncs()
 
     def lost(self, connection: QuorumProtocol, reason: str) -> None:
         """A learner is gone."""
@@ -125,8 +126,7 @@ class LeaderDriver(Driver[Leader]):
     def propose(self, zxid: int, entry: bytes) -> None:
         """Let a quorum agree on a transaction."""
         if not self._ended:
-            metrics = self._metrics
-            metrics.proposal_count += 1
+            self._metrics.proposal_count += 1
             self._core.stats.proposal.add(len(entry))
             self.machine.propose(zxid, entry, self._now())
             self.later()
@@ -157,9 +157,26 @@ class LeaderDriver(Driver[Leader]):
         self.served()
 
     def _committed(self, effect: effects.Committed) -> None:
-        self._logged.pop(effect.zxid, None)
-        self._metrics.commit_count += 1
+        entry = self._logged.pop(effect.zxid, None)
+        if entry is not None:
+            self._newest = entry
+            self._decided += 1
         self.role.committed(effect.zxid)
+
+    def _measure(self, age: int, count: int) -> None:
+        super()._measure(age, count)
+        self._metrics.commit_count += count
+        self._metrics.quorum_ack_latency.add(age, count)
+
+    def _count_syncs(self) -> None:
+        metrics, before = self._metrics, self._syncs
+        images, diffs, images_running, diffs_running = self._syncs = self.machine.syncs
+        metrics.snap_count += images - before[0]
+        metrics.diff_count += diffs - before[1]
+        if images_running != before[2]:
+            metrics.inflight_snap_count.add(images_running)
+        if diffs_running != before[3]:
+            metrics.inflight_diff_count.add(diffs_running)
 
     def _forwarded(self, effect: effects.Forwarded) -> None:
         self.role.forwarded(*effect)

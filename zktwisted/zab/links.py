@@ -151,8 +151,16 @@ class Links(Machine):
         # Synchronizations on their way: images, others.
         self._images = 0
         self._diffs = 0
+        # And how many were begun.
+        self._images_begun = 0
+        self._diffs_begun = 0
 
     # -- what others may ask
+
+    @property
+    def syncs(self) -> tuple[int, int, int, int]:
+        """How many synchronizations there are: images begun, others begun, images on their way, others on their way."""
+        return self._images_begun, self._diffs_begun, self._images, self._diffs
 
     def learners(self) -> list[LearnerView]:
         """Return who is connected and has said who it is."""
@@ -321,6 +329,8 @@ class Links(Machine):
         link.throttled = image
         self._images += image
         self._diffs += not image
+        self._images_begun += image
+        self._diffs_begun += not image
         return True
 
     def _end_sync(self, link: Link) -> None:
