@@ -13,12 +13,12 @@ Rules: spec: quorum 4, 5, 7.5, 10, 13, 14; election 8.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -28,7 +28,7 @@ from zktwisted.config.ensemble import Address, Ensemble, Member
 from zktwisted.edge.election import ElectionService
 from zktwisted.edge.network import Network
 from zktwisted.edge.quorum import Dialer, QuorumFactory
-from zktwisted.server.driver import Driver, InThread, Station
+from zktwisted.server.driver import Driver, Ended, InThread, Station
 from zktwisted.server.following import LearnerDriver
 from zktwisted.server.leader import LeaderRole
 from zktwisted.server.leading import CoreHistory, LeaderDriver
@@ -141,7 +141,7 @@ class QuorumPeer:
     @property
     def state(self) -> ServerState:
         """What it is, as far as its vote says."""
-        return self._election.state
+        return ServerState(self._election.state)
 
     @property
     def vote(self) -> Vote | None:
@@ -264,30 +264,36 @@ class QuorumPeer:
         vote = self._election.vote
         assert vote is not None, "an election that is decided has a vote"
         log.info("{state}, the leader is {leader}", state=self.state.name, leader=vote.leader)
+        if self.state == ServerState.LEADING:
+            await self._lead()
+        else:
+            await self._learn(vote)
+
+    async def _through(self, driver: Driver[Any], role: Coroutine[Any, Any, None]) -> None:
+        """Live through a role, and let it end in order."""
+        self._driver = driver
+        failure: Exception | None = None
         try:
-            if self.state == ServerState.LEADING:
-                await self._lead()
-            else:
-                await self._learn(vote)
-        finally:
-            self._unavailable = self._now()
-            self._election.on_disloyal = None
-            self._election.set_state(ServerState.LOOKING)
-
-    async def _end(self, driver: Driver[Any]) -> None:
-        """Let a role end in order."""
+            await role
+        except Exception as error:  # noqa: BLE001 (it is raised again; no C{finally}, which a crash would pass through)
+            failure = error
         self._driver = None
+        self._unavailable = self._now()
+        self._election.on_disloyal = None
+        self._election.set_state(ServerState.LOOKING)
         ports, self._ports = self._ports, []
-        for port in ports:
-            await _stopped(port)
+        closing = [maybeDeferred(port.stopListening) for port in ports]
         await driver.close()
+        await DeferredList(closing, consumeErrors=True)
+        if failure is not None:
+            raise failure
 
-    def _left(self, outcome: object) -> None:
+    def _left(self, outcome: Ended) -> None:
         """@raise PeerExit: the process has to end."""
         if isinstance(outcome, Exit):
             log.critical("{reason}", reason=outcome.reason)
             raise PeerExit(outcome.status, outcome.reason)
-        log.warn("The role of {role} ends: {reason}", role=self.state.name, reason=getattr(outcome, "reason", outcome))
+        log.warn("The role of {role} ends: {reason}", role=self.state.name, reason=outcome.reason)
 
     def _begin(self, epoch: int) -> None:
         """A role is about to serve: settled servers answer with its epoch from now on (spec: election 8)."""
@@ -323,15 +329,14 @@ class QuorumPeer:
             self.limits,
             self._now(),
         )
-        self._driver = driver
-        try:
-            if not await self._listen(driver):
-                return
+        await self._through(driver, self._led(driver, machine))
+
+    async def _led(self, driver: LeaderDriver, machine: Leader) -> None:
+        if await self._listen(driver):
             self._election.on_disloyal = lambda sid: self._disloyal(driver, machine, sid)
             driver.perform()
-            self._left(await self._wait(driver.over))
-        finally:
-            await self._end(driver)
+            ended = await self._wait(driver.over)
+            self._left(ended)
 
     def _disloyal(self, driver: LeaderDriver, machine: Leader, sid: int) -> None:
         """One of those who elected us looks for a leader again (spec: quorum 5.3)."""
@@ -367,21 +372,27 @@ class QuorumPeer:
             return
         self._core.put_config(self.ensemble)
         driver = LearnerDriver(self._station, lambda upstream: LearnerRole(self._core, upstream, observer), self._begin)
-        driver.served = self._serving
-        self._driver = driver
-        begun = self._now()
-        try:
-            await self._follow(driver, leader, observer)
-            sync_time = self._metrics.observer_sync_time if observer else self._metrics.follower_sync_time
-            driver.served = lambda: (sync_time.add(round((self._now() - begun) * 1000)), self._serving())
-            self._left(await self._wait(driver.over))
-        except _UnreachableError as error:
-            log.warn("Cannot reach the leader {sid}: {reason}", sid=leader.sid, reason=str(error))
-        finally:
-            await self._end(driver)
+        await self._through(driver, self._learned(driver, leader, observer))
         if observer:
             # Not all observers at once (spec: election 7.7).
             await self._pause(self._around.entropy.random() * self.config.observer_election_delay_ms / 1000)
+
+    async def _learned(self, driver: LearnerDriver, leader: Member, observer: bool) -> None:
+        sync_time = self._metrics.observer_sync_time if observer else self._metrics.follower_sync_time
+        begun = self._now()
+
+        def served() -> None:
+            sync_time.add(round((self._now() - begun) * 1000))
+            self._serving()
+
+        driver.served = served
+        try:
+            await self._follow(driver, leader, observer)
+        except _UnreachableError as error:
+            log.warn("Cannot reach the leader {sid}: {reason}", sid=leader.sid, reason=str(error))
+        else:
+            ended = await self._wait(driver.over)
+            self._left(ended)
 
     async def _follow(self, driver: LearnerDriver, leader: Member, observer: bool) -> None:
         config = self.config
@@ -417,12 +428,6 @@ class QuorumPeer:
 
 class _UnreachableError(Exception):
     """The leader could not be reached."""
-
-
-async def _stopped(port: IListeningPort) -> None:
-    result = port.stopListening()
-    if isinstance(result, Deferred):
-        await result
 
 
 def _limits(config: ServerConfig) -> Limits:
