@@ -183,21 +183,20 @@ class StreamTests(Net):
                 client.transport.registerProducer(client, True)
 
     def test_pull_producer(self) -> None:
-        """A producer that is asked for each piece is asked again when the last has been sent."""
+        """A producer that is asked for each piece is asked again whenever the last has been sent, until it ends."""
         client, server = self.pair()
+        sizes = [5, 300_000, 1, 1]
 
         def produce() -> None:
-            client.log.append("produce")
-            if len(client.log) == 3:
+            client.transport.write(bytes(sizes.pop(0)))
+            if not sizes:
                 client.transport.unregisterProducer()
-            client.transport.write(b"piece")
 
         client.resumeProducing = produce  # type: ignore[method-assign]
         client.transport.registerProducer(client, False)
-        for _ in range(3):
-            self.world.advance(0.1)
-            client.transport.write(b"")
-        self.assertEqual(server.data, b"piece" * len(client.log))
+        self.assertEqual(len(sizes), 3)
+        self.world.advance(1)
+        self.assertEqual((sizes, len(server.data)), ([], 300_007))
 
 
 class ClosingTests(Net):

@@ -36,6 +36,7 @@ class MemoryDisk:
     @ivar flushes: how many flushes began.
     @ivar made: whether the directory exists.
     @ivar read_only: whether it refuses files.
+    @ivar buried: what crashed processes waited for: kept, so that nothing of them wakes up by being swept away.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class MemoryDisk:
         self._fail_write = 0
         self._replacing: list[tuple[str, bytes, IDelayedCall, Deferred[None]]] = []
         self._streams: list[_MemoryStream] = []
+        self.buried: list[object] = []
 
     # -- faults
 
@@ -101,6 +103,7 @@ class MemoryDisk:
         if self._delayed is not None and self._delayed.active():
             self._delayed.cancel()
         self._delayed = None
+        self.buried += [self._waiting, self._flight, self._replacing]
         self._queue, self._flying, self._lost = [], [], []
         self._waiting, self._flight, self._failure = [], None, None
         self._fail_flush = self._fail_stream = self._fail_write = 0

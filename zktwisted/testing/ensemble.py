@@ -19,7 +19,7 @@ from typing import Any
 from zlib import crc32
 
 from twisted.internet.defer import Deferred
-from twisted.logger import ILogObserver, LogEvent, LogLevel, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -461,9 +461,12 @@ class MemoryEnsemble:
 
     def note(self, text: str) -> None:
         """Take down what has happened."""
-        line = f"{self.world.now:10.4f}  {text}"
-        self._hash.update(line.encode())
-        self.trace.append(line)
+        self._hash.update(f"{self.world.now} {text}".encode())
+        self.remark(text)
+
+    def remark(self, text: str) -> None:
+        """Put a line into the trace that is no part of what two runs are compared by."""
+        self.trace.append(f"{self.world.now:10.4f}  {text}")
         if len(self.trace) > 2 * self.trace_lines:
             del self.trace[: self.trace_lines]
 
@@ -488,9 +491,12 @@ class _Observer:
 
     def __init__(self, ensemble: MemoryEnsemble) -> None:
         self._unexpected = ensemble.unexpected
+        self._ensemble = ensemble
 
     def __call__(self, event: LogEvent) -> None:
         failure = event.get("log_failure")
+        if event.get("log_level") is not LogLevel.debug:
+            self._ensemble.remark(f"  ({event.get('log_namespace')}) {formatEvent(event)}")
         if failure is None:
             if event.get("log_level") is LogLevel.critical:
                 self._unexpected.append(f"logged: {event.get('log_format')}")

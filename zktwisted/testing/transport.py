@@ -257,7 +257,7 @@ class MemoryTransport:
         self._here, self._there = here, there
         self._producer: Any = None
         self._streaming = False
-        self._paused = False
+        self._paused = self._resuming = False
         self._no_delay = self._keep_alive = False
 
     def __repr__(self) -> str:
@@ -321,16 +321,20 @@ class MemoryTransport:
         """All that was written may be on the wire by now."""
         if self.outgoing.waiting or self.gone:
             return
-        if self._producer is not None and self._paused:
-            self._later(self._resume)
+        if self._producer is not None and (self._paused or not self._streaming):
+            if not self._resuming:
+                self._resuming = True
+                self._later(self._resume)
         elif self.disconnecting:
             self._close()
 
     def _resume(self) -> None:
-        if self._paused and self._producer is not None and not self.gone:
+        self._resuming = False
+        if self._producer is not None and not self.gone and not self.outgoing.waiting:
             self._paused = False
             self._guarded(self._producer.resumeProducing)
-            self.drained()
+            if self._streaming or self.disconnecting:
+                self.drained()
 
     def _later(self, call: Callable[[], object]) -> None:
         self._wire.clock.callLater(0, self._wire.run, self.host, call)
@@ -363,6 +367,8 @@ class MemoryTransport:
         if self.gone or not self.connected or not data:
             return
         self.outgoing.write(bytes(data))
+        if self._producer is not None and not self._streaming:
+            self.drained()
         if self._streaming and not self._paused and self.outgoing.waiting > _HIGH_WATER:
             self._paused = True
             self._producer.pauseProducing()
@@ -403,7 +409,7 @@ class MemoryTransport:
             producer.stopProducing()
             return
         self._producer, self._streaming = producer, streaming
-        self._paused = not streaming
+        self._paused = False
         if not streaming:
             producer.resumeProducing()
 
