@@ -160,43 +160,46 @@ class Connection:
         self._latency_count += times
         self._latency_total += ms * times
 
-    def _note(self, answered: list[tuple[Request, bytes]]) -> None:
+    def _note(self, answered: list[Request]) -> None:
         """Count some answers.  Requests that came in one piece, and wait for one batch, share their latency."""
-        server = self._server
-        metrics = server.metrics
-        sizes = server.stats.client_response
-        now = server.now()
-        size = count = 0
-        lengths = []
-        received = answered[0][0].received
-        local = answered[0][0].op in LOCAL_OPS
-        request, reply = answered[0]
-        if len(answered) == 1:
-            metrics.response_bytes += len(reply) - 4
-            sizes.add(len(reply) - 4)
-            self._note_run(request, reply, now, 1, local)
+        if not answered:
             return
-        for each, frame_ in answered:
-            length = len(frame_) - 4
-            lengths.append(length)
-            size += length
-            if each.received != received or (each.op in LOCAL_OPS) is not local:
-                self._note_run(request, reply, now, count, local)
-                received, local, count = each.received, each.op in LOCAL_OPS, 0
-            request, reply = each, frame_
-            count += 1
-        self._note_run(request, reply, now, count, local)
-        metrics.response_bytes += size
-        sizes.add(min(lengths))
-        sizes.add(max(lengths))
-        sizes.add(lengths[-1])
+        server = self._server
+        now = server.now()
+        first, last = answered[0], answered[-1]
+        lengths = [len(request.reply or b"") for request in answered]
+        count = len(lengths)
+        server.metrics.response_bytes += sum(lengths) - 4 * count
+        sizes = server.stats.client_response
+        if count > 1:
+            sizes.add(min(lengths) - 4)
+            sizes.add(max(lengths) - 4)
+            if self.parked or first.received != last.received:
+                self._note_runs(answered, now)
+                sizes.add(lengths[-1] - 4)
+                return
+        sizes.add(lengths[-1] - 4)
+        self._note_run(last, now, count)
 
-    def _note_run(self, request: Request, reply: bytes, now: float, count: int, local: bool) -> None:
+    def _note_runs(self, answered: list[Request], now: float) -> None:
+        """Count answers that differ in their latency, or of which some are reads and some are writes."""
+        count = 0
+        before = answered[0]
+        local = before.op in LOCAL_OPS
+        for request in answered:
+            if request.received != before.received or (request.op in LOCAL_OPS) is not local:
+                self._note_run(before, now, count)
+                local, count = request.op in LOCAL_OPS, 0
+            before = request
+            count += 1
+        self._note_run(before, now, count)
+
+    def _note_run(self, request: Request, now: float, count: int) -> None:
         """Count answers of one latency, the last of them given."""
         ms = max(int((now - request.received) * 1000), 0)
         metrics = self._server.metrics
-        (metrics.readlatency if local else metrics.updatelatency).add(ms, count)
-        cxid, zxid = cxid_and_zxid(reply, 4)
+        (metrics.readlatency if request.op in LOCAL_OPS else metrics.updatelatency).add(ms, count)
+        cxid, zxid = cxid_and_zxid(request.reply or b"", 4)
         self._answered(request.op, cxid, zxid, now, ms, count)
 
     # The transport.

@@ -11,6 +11,7 @@ Rules: spec: client-protocol 2, 5.1, 7, 8, 9, 10.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twisted.internet.interfaces import IProtocol, IPushProducer
@@ -45,6 +46,7 @@ __all__ = ["ClientProtocol"]
 log = Logger()
 
 NOTHING: frozenset[int] = frozenset()
+KNOWN_OPS = LOCAL_OPS | SUBMITTED_OPS
 
 MAX_TURN = 256 * 1024
 """Bytes of replies after which they are sent, and the client has to take them before more is answered."""
@@ -316,15 +318,15 @@ class ClientProtocol(Connection):
             self.hold |= HOLD_SERVER
             self._keep(buf, 0)
             return
-        answer = server.answer
+        answer, submit = server.answer, server.submit
         limit = self.factory.usual_frame
         direct = self._direct
         identities = self.identities.current
         pending = self._pending
         push = self.out.append
         end = len(buf)
-        position = reads = others = size = last = 0
-        now = 0.0
+        position = reads = others = taken = size = last = 0
+        now = server.now()
         need = 12
         while end - position >= 12:
             length, xid, op = _unpack(buf, position)
@@ -341,7 +343,7 @@ class ClientProtocol(Connection):
                     last = op
                     position = stop
                     if size > MAX_TURN:
-                        self._served(reads, last, size, reply)
+                        self._served(reads, last, size, reply, now)
                         reads = size = 0
                         others += 1
                         self._push()
@@ -349,7 +351,7 @@ class ClientProtocol(Connection):
                             break
                     continue
             if reads:
-                self._served(reads, last, size, reply)
+                self._served(reads, last, size, reply, now)
                 reads = size = 0
                 others += 1
             if not 8 <= length <= limit:
@@ -359,27 +361,31 @@ class ClientProtocol(Connection):
                     need = 4 + length
                     break
             position_of_body, position = position + 12, stop
+            taken += 1
+            if direct and op in SUBMITTED_OPS:
+                others += 1
+                if not self._submit(xid, op, buf[position_of_body:stop], now, submit):
+                    break
+                continue
             others += op != ops.AUTH and op != ops.SASL
-            server.stats.packets_received += 1
-            self.packets_received += 1
-            if not now:
-                now = server.now()
             if not self._receive(xid, op, buf, position_of_body, stop, now):
                 break
-            direct = self._direct
-            identities = self.identities.current
+            direct, identities = self._direct, self.identities.current
         if reads:
-            self._served(reads, last, size, reply)
+            self._served(reads, last, size, reply, now)
             others = 1
-        self._consumed(buf, position, need, others)
+        if taken:
+            self.packets_received += taken
+            server.stats.packets_received += taken
+        self._consumed(buf, position, need, others, now)
 
-    def _consumed(self, buf: bytes, position: int, need: int, requests: int) -> None:
+    def _consumed(self, buf: bytes, position: int, need: int, requests: int, now: float) -> None:
         """The end of a piece of input: note what was served, keep the rest."""
         server = self._server
         server.metrics.bytes_received_count += position
         state = self.state
         if requests and state < CLOSED:
-            self._heard(server.now(), self.session_timeout_ms)
+            self._heard(now, self.session_timeout_ms)
             server.touch(self)
         if position < len(buf) and state == OPEN:
             rest = buf[position:]
@@ -392,7 +398,7 @@ class ClientProtocol(Connection):
                     return
             self._keep(rest, need)
 
-    def _served(self, count: int, op: int, size: int, reply: bytes) -> None:
+    def _served(self, count: int, op: int, size: int, reply: bytes, now: float) -> None:
         """Note that so many requests were read and answered in place, the last of them with this reply."""
         server = self._server
         stats, metrics = server.stats, server.metrics
@@ -407,7 +413,7 @@ class ClientProtocol(Connection):
             sizes.add(max(lengths) - 4)
         sizes.add(len(reply) - 4)
         cxid, zxid = cxid_and_zxid(reply, 4)
-        self._answered(op, cxid, zxid, server.now(), 0, count)
+        self._answered(op, cxid, zxid, now, 0, count)
 
     def _admits(self, length: int, xid: int | None, op: int | None) -> bool:
         """Judge the length of a frame that is none of the usual ones; if it is refused the connection is closed."""
@@ -445,41 +451,47 @@ class ClientProtocol(Connection):
         if self._direct is NOTHING and self.factory.enforced and not server.admits(self.identities):
             self._refuse(xid, Code.SESSIONCLOSEDREQUIRESASLAUTH)
             return False
-        request = Request(
-            self,
-            self.session_id,
-            xid,
-            op,
-            buf[start:end],
-            self.identities.current,
-            now,
-            self.session_timeout_ms,
-        )
-        request.large, self._large = self._large, 0
+        if op in SUBMITTED_OPS and not self.factory.throttled:
+            return self._submit(xid, op, buf[start:end], now, server.submit)
+        return self._submit(xid, op, buf[start:end], now, self._admit if op in KNOWN_OPS else self._unknown)
+
+    def _submit(self, xid: int, op: int, body: bytes, now: float, take: Callable[[Request], None]) -> bool:
+        """Line up a request and hand it on to C{take}; C{False}: read no further for now."""
+        request = Request(self, self.session_id, xid, op, body, self.identities.current, now, self.session_timeout_ms)
+        if self._large:
+            request.large, self._large = self._large, 0
         self._pending.append(request)
-        self.outstanding_requests += xid > 0
-        outstanding = server.outstanding
+        if xid > 0:
+            self.outstanding_requests += 1
+        outstanding = self._server.outstanding
         outstanding.in_flight += 1
-        known = op in SUBMITTED_OPS
-        if not known and op not in LOCAL_OPS:
-            log.info("Closing the connection of {peer}: unknown operation {op}", peer=self.remote_address, op=op)
-            request.reply = failure(xid, -1, Code.UNIMPLEMENTED)
-            request.last = True
         if request.last:
             self.state = ENDING
-        if request.reply is not None:
-            self.settled()
-        elif self.factory.throttled:
-            server.throttler.submit(request)
-            self.factory.admit(request.received)
-        elif known:
-            server.submit(request)
-        else:
-            request.ready = self.parked = True
-            self.settled()
-        if self._pending and outstanding.must_pause(self, self.outstanding_requests):
+        take(request)
+        if (
+            outstanding.in_flight > outstanding.limit
+            and self._pending
+            and outstanding.must_pause(self, self.outstanding_requests)
+        ):
             self.hold |= HOLD_OUTSTANDING
         return self.state == OPEN and not self.hold
+
+    def _unknown(self, request: Request) -> None:
+        log.info("Closing the connection of {peer}: unknown operation {op}", peer=self.remote_address, op=request.op)
+        request.reply = failure(request.cxid, -1, Code.UNIMPLEMENTED)
+        request.last = True
+        self.state = ENDING
+        self.settled()
+
+    def _admit(self, request: Request) -> None:
+        """Take what has to pass the throttle first, or is answered here as soon as it is the oldest."""
+        if self.factory.throttled:
+            self._server.throttler.submit(request)
+            self.factory.admit(request.received)
+            return
+        request.ready = self.parked = True
+        if len(self._pending) == 1:
+            self.settled()
 
     def _authenticate(self, xid: int, buf: bytes, start: int, end: int) -> bool:
         server = self._server
@@ -525,21 +537,22 @@ class ClientProtocol(Connection):
             server.metrics.stale_replies += 1
             return
         pending = self._pending
+        push = self.out.append
         done = size = 0
         over = False
-        answered: list[tuple[Request, bytes]] = []
         for request in pending:
             reply = request.reply
             if reply is None:
                 if not request.ready:
                     break
-                reply = self._evaluate(request)
+                reply = request.reply = self._evaluate(request)
             done += 1
-            if reply:
-                self.out.append(reply)
-                size += len(reply)
-                answered.append((request, reply))
-            if request.last or not reply:
+            if not reply:
+                over = True
+                break
+            push(reply)
+            size += len(reply)
+            if request.last:
                 over = True
                 break
             if size > MAX_TURN:
@@ -547,10 +560,10 @@ class ClientProtocol(Connection):
                 size = 0
             if self.hold & HOLD_OUTPUT:
                 break  # resumeProducing goes on
-        if answered:
-            self._note(answered)
         if done:
-            self._finished(done)
+            answered = pending[:done]
+            self._note(answered if reply else answered[:-1])
+            self._finished(answered)
         if over:
             if reply:
                 self.close_after_flush()
@@ -559,13 +572,12 @@ class ClientProtocol(Connection):
         elif self.out:
             self.mark()
 
-    def _finished(self, count: int) -> None:
+    def _finished(self, answered: list[Request]) -> None:
         """The oldest requests are answered: make room for others."""
         server = self._server
         pending = self._pending
-        # An unknown operation was answered without passing the throttle.
-        admitted = sum(request.admitted for request in pending[:count]) if self.factory.throttled else 0
-        for request in pending[:count]:
+        count = len(answered)
+        for request in answered:
             if request.cxid > 0:
                 self.outstanding_requests -= 1
             if request.large:
@@ -577,7 +589,8 @@ class ClientProtocol(Connection):
             connection.proceed()
             connection.mark()
         if self.factory.throttled:
-            server.throttler.finished(admitted)
+            # An unknown operation was answered without passing the throttle.
+            server.throttler.finished(sum(request.admitted for request in answered))
             self.factory.admit(server.now())
 
     def _evaluate(self, request: Request) -> bytes:
