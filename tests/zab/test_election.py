@@ -231,8 +231,9 @@ class LookingTests(SynchronousTestCase):
         for leader in (4, 9, NOBODY):
             server = Listener(1, ensemble(3, 1))
             server.look()
-            self.assertEqual([], server.hear(2, LOOKING, leader, 99, epoch=99))
+            self.assertEqual([], server.hear(2, LOOKING, leader, 99, 7, epoch=99))
             self.assertEqual(1, server.machine.proposal.leader)
+            self.assertEqual(1, server.machine.round)
 
     def test_nothing_better_in_the_silence(self) -> None:
         """What ends the silence is anything better, of whatever state and round, and then it begins once more."""
@@ -349,6 +350,17 @@ class SettledTests(SynchronousTestCase):
         for sid, state, leader in ((2, OBSERVING, 3), (4, FOLLOWING, 3), (2, FOLLOWING, 4)):
             server.hear(sid, state, leader, 0, 7, 4)
             self.assertIsNone(server.outcome)
+
+    def test_what_was_not_heard_is_forgotten(self) -> None:
+        """What still waits when an election is decided counts for no other."""
+        server = Listener(1)
+        server.hear(3, LEADING, 3, 0, 7, 4)
+        server.hear(2, FOLLOWING, 3, 0, 7, 4)
+        server.hear(2, LOOKING, 2, 99, 50, 99)
+        server.look()
+        self.assertEqual((FOLLOWING, 3, 0, 7, 4), server.outcome)
+        server.look()
+        self.assertEqual((1, 0, 8, 0), tuple(server.machine.proposal))
 
     def test_earlier_rounds_are_remembered(self) -> None:
         """What settled servers said survives the change to another round."""
