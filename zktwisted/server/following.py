@@ -134,6 +134,10 @@ class LearnerDriver(Driver[Learner]):
         self._metrics.learner_commit_received_count += count
         self._metrics.commit_propagation_latency.add(age, count)
 
+    def _flushed(self, newest: bytes, count: int) -> None:
+        if self.role.name != "observer":  # whose log is nobody's voice
+            super()._flushed(newest, count)
+
     def _serve(self, effect: effects.Serve) -> None:
         self._serving(effect.epoch)
         self.role.start(self._core.last_zxid)

@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from zktwisted.edge.quorum import QuorumProtocol
 from zktwisted.errors import StoreError
 from zktwisted.server.driver import Driver, Station
+from zktwisted.server.metrics import Summary
 from zktwisted.tree import image
 from zktwisted.wire import quorum
 from zktwisted.wire.quorum import QuorumPacket, pack_bare
@@ -171,12 +172,11 @@ class LeaderDriver(Driver[Leader]):
     def _count_syncs(self) -> None:
         metrics, before = self._metrics, self._syncs
         images, diffs, images_running, diffs_running = self._syncs = self.machine.syncs
-        metrics.snap_count += images - before[0]
-        metrics.diff_count += diffs - before[1]
-        if images_running != before[2]:
-            metrics.inflight_snap_count.add(images_running)
-        if diffs_running != before[3]:
-            metrics.inflight_diff_count.add(diffs_running)
+        begun = images - before[0], diffs - before[1]
+        metrics.snap_count += begun[0]
+        metrics.diff_count += begun[1]
+        _count_running(metrics.inflight_snap_count, begun[0], before[2], images_running)
+        _count_running(metrics.inflight_diff_count, begun[1], before[3], diffs_running)
 
     def _forwarded(self, effect: effects.Forwarded) -> None:
         self.role.forwarded(*effect)
@@ -253,3 +253,11 @@ class LeaderDriver(Driver[Leader]):
             connection.close()
         self._channels.clear()
         self._numbers.clear()
+
+
+def _count_running(summary: Summary, begun: int, before: int, now: int) -> None:
+    """Note how many there were when one began, and how many are left when one has ended."""
+    if begun:
+        summary.add(max(now, 1))
+    if now < before + begun:
+        summary.add(now)
