@@ -1,0 +1,225 @@
+"""
+Leaders, learners and disks in any order of events: what must hold always, holds after each of them.
+
+The election is played by chance, mostly well and sometimes badly: Zab itself has to see to it that a leader without
+the history of a quorum never comes to lead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.zab.world import Entries, Link, Server, World
+from zktwisted.wire import quorum
+from zktwisted.wire.ops import make_zxid, show_zxid, zxid_counter, zxid_epoch
+from zktwisted.wire.quorum import read_packet
+from zktwisted.zab.effects import Apply, Committed, Effect, Exit, Lead, Limits, Serve
+from zktwisted.zab.leader import Leader
+from zktwisted.zab.learner import Learner
+
+RUNS = 150
+STEPS = 350
+
+
+class Watched(Server):
+    """A server whose every word is checked."""
+
+    world: Chance
+
+    def one(self, effect: Effect) -> None:
+        super().one(effect)
+        self.told.clear()
+        if isinstance(effect, Exit):
+            raise AssertionError(f"{self.sid} exits: {effect.reason}")
+        if isinstance(effect, Lead):
+            leader = self.world.leaders.setdefault(effect.epoch, self.sid)
+            assert leader == self.sid, f"{leader} and {self.sid} lead epoch {effect.epoch}"
+        if isinstance(effect, Lead | Committed | Serve) or (isinstance(effect, Apply) and self.serving):
+            self.world.is_history(self, by_quorum=isinstance(effect, Lead | Committed))
+
+    def write(self, channel: int, data: bytes) -> None:
+        offset = 0
+        while offset < len(data):
+            found = read_packet(data, offset)
+            assert found is not None
+            packet, offset = found
+            if packet.type == quorum.ACK and zxid_counter(packet.zxid) == 0:
+                assert self.current_epoch == zxid_epoch(packet.zxid), "NEWLEADER acknowledged before currentEpoch"
+            elif packet.type == quorum.ACK:
+                durable = [zxid for zxid, _ in self.log[: self.durable]]
+                assert packet.zxid in durable, f"{show_zxid(packet.zxid)} acknowledged before it is on disk"
+            elif packet.type == quorum.LEADERINFO:
+                assert self.accepted_epoch == zxid_epoch(packet.zxid), "LEADERINFO before acceptedEpoch"
+            elif packet.type == quorum.ACKEPOCH:
+                machine = self.machine
+                assert machine is None or self.accepted_epoch == machine.epoch, "ACKEPOCH before acceptedEpoch"
+        super().write(channel, data)
+
+
+class Chance(World):
+    """A world in which things happen by chance."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(seed)
+        voters = self.random.choice(((1, 2, 3), (1, 2, 3), (1, 2, 3, 4, 5), (1,)))
+        observers = self.random.choice(((), (9,)))
+        factor = self.random.choice((-1.0, 0.33))
+        forced = self.random.random() < 0.05
+        limits = Limits(1.0, 10, 5, snapshot_size_factor=factor, force_snapshot_sync=forced)
+        super().__init__(*voters, observers=observers, limits=limits)
+        self.servers = {sid: Watched(sid, self, observer=sid in observers) for sid in (*voters, *observers)}
+        self.window = self.random.choice((0, 1, 3, 500))
+        self.voters = voters
+        #: What has been committed, ever.
+        self.history: Entries = []
+        self.leaders: dict[int, int] = {}
+        self.kinds: dict[int, int] = {}
+
+    # -- what must hold
+
+    def is_history(self, server: Server, by_quorum: bool) -> None:
+        """What a server takes for committed is what others have taken for it, and a quorum has it on disk."""
+        common = min(len(server.tree), len(self.history))
+        assert server.tree[:common] == self.history[:common], f"{server.sid} has another history"
+        if len(server.tree) <= len(self.history):
+            return
+        assert by_quorum, f"{server.sid} knows of a commit before its leader"
+        self.history = list(server.tree)
+        holders = [each for each in self.voters if self.servers[each].holds(self.history)]
+        assert len(holders) > len(self.voters) // 2, f"committed on the disks of {holders} only"
+
+    def check(self) -> None:
+        """What holds of each server at any time."""
+        for server in self.servers.values():
+            assert server.accepted_epoch >= server.current_epoch
+            for one, other in zip(server.log, server.log[1:], strict=False):
+                dense = other[0] == one[0] + 1 or zxid_epoch(other[0]) > zxid_epoch(one[0])
+                assert dense, f"the log of {server.sid} goes from {show_zxid(one[0])} to {show_zxid(other[0])}"
+            if server.log and server.serving:
+                assert server.current_epoch >= zxid_epoch(server.log[-1][0])
+
+    # -- what may happen
+
+    def step(self) -> None:
+        weights = {
+            self.arrival: 50,
+            self.disk_work: 30,
+            self.proposal: 10,
+            self.time: 2,
+            self.loss: 0.4,
+            self.crash: 0.6,
+            self.election: 3,
+            self.joining: 8,
+        }
+        event: Callable[[], None] = self.random.choices(list(weights), list(weights.values()))[0]
+        event()
+        for server in self.servers.values():
+            if server.machine is not None and server.machine.ended:
+                server.leave()
+        self.check()
+
+    def links(self) -> list[Link]:
+        return [server.link for server in self.servers.values() if server.link is not None]
+
+    def arrival(self) -> None:
+        ways = [(link, up) for link in self.links() for up in (True, False) if (link.up if up else link.down)]
+        if ways:
+            link, up = self.random.choice(ways)
+            if up:
+                self.deliver_up(link)
+            else:
+                packet = self.deliver_down(link)
+                self.kinds[packet.type] = self.kinds.get(packet.type, 0) + 1
+
+    def disk_work(self) -> None:
+        busy = [server for server in self.servers.values() if server.wanted]
+        if busy:
+            self.random.choice(busy).done()
+
+    def proposal(self) -> None:
+        leading = [sid for sid, server in self.servers.items() if isinstance(server.machine, Leader) and server.serving]
+        if leading:
+            self.propose(self.random.choice(leading))
+
+    def time(self) -> None:
+        self.pass_time(self.random.choice((0.1, 0.5, 0.5, 1.0, 6.0)))
+
+    def loss(self) -> None:
+        if self.links():
+            self.cut(self.random.choice(self.links()))
+
+    def crash(self) -> None:
+        server = self.random.choice(list(self.servers.values()))
+        server.crash(self.random.randint(0, 3))
+
+    def election(self) -> None:
+        looking = [server for server in self.servers.values() if server.machine is None and not server.observer]
+        if len(looking) > len(self.voters) // 2:
+            best = max(looking, key=lambda server: (server.current_epoch, server.last_logged(), server.sid))
+            (self.random.choice(looking) if self.random.random() < 0.3 else best).lead()
+
+    def joining(self) -> None:
+        looking = [server for server in self.servers.values() if server.machine is None]
+        leading = [server for server in self.servers.values() if isinstance(server.machine, Leader)]
+        if looking and leading:
+            self.random.choice(looking).follow(self.random.choice(leading))
+
+    # -- the end
+
+    def heal(self) -> None:
+        """Let the best lead, and everybody follow: then all have one history, and it can go on."""
+        for server in self.servers.values():
+            if server.machine is not None:
+                server.leave()
+        voters = [self.servers[sid] for sid in self.voters]
+        leader = max(voters, key=lambda server: (server.current_epoch, server.last_logged(), server.sid))
+        leader.lead()
+        for server in self.servers.values():
+            if server is not leader:
+                server.follow(leader)
+        self.settle()
+        self.propose(leader.sid, "the last one")
+        self.settle()
+        for server in self.servers.values():
+            assert server.serving, f"{server.sid} does not serve"
+            assert server.tree == self.history == server.log, f"{server.sid} has something else in the end"
+        assert self.history[-1][1].endswith(b"the last one")
+
+
+def holds(self: Server, history: Entries) -> bool:
+    """Whether a history is on disk, all of it."""
+    return self.log[: min(self.durable, len(history))] == history
+
+
+Server.holds = holds  # type: ignore[attr-defined]
+
+
+class AnyOrderTests(SynchronousTestCase):
+    """Many worlds, each with its own chance."""
+
+    def test_safe_and_sound(self) -> None:
+        """Whatever happens in whatever order, nothing that must hold is broken; and all comes to a good end."""
+        kinds: dict[int, int] = {}
+        committed = epochs = 0
+        for seed in range(RUNS):
+            world = Chance(seed)
+            step = 0
+            try:
+                for step in range(STEPS):
+                    world.step()
+                step = -1
+                world.heal()
+            except AssertionError as e:
+                raise AssertionError(f"seed {seed}, step {step}: {e}") from e
+            for kind, count in world.kinds.items():
+                kinds[kind] = kinds.get(kind, 0) + count
+            committed += len(world.history)
+            epochs += len(world.leaders)
+        # Chance has been everywhere.
+        for kind in (quorum.DIFF, quorum.TRUNC, quorum.SNAP, quorum.UPTODATE, quorum.COMMIT, quorum.INFORM):
+            self.assertGreater(kinds.get(kind, 0), 10, quorum.PacketType(kind).name)
+        self.assertGreater(committed, 5 * RUNS)
+        self.assertGreater(epochs, 2 * RUNS)
