@@ -178,6 +178,15 @@ class CrashTests(SynchronousTestCase):
             seen.add((disk.files["a"], disk.files.get("b")))
         self.assertEqual(seen, {(b"0", None), (b"1", None), (b"1", b"2")})
 
+    def test_successor(self) -> None:
+        """The next process finds what was durable, and the last one changes nothing of it any more."""
+        disk = MemoryDisk(hold=True)
+        self.successResultOf(disk.write_atomic("a", b"1"))
+        disk.crash(Random(1))
+        after = disk.successor()
+        self.successResultOf(disk.write_atomic("a", b"2"))
+        self.assertEqual((after.files, after.hold, after.path), ({"a": b"1"}, True, disk.path))
+
     def test_well_again(self) -> None:
         """After a crash the disk works, and nobody hears of what was under way."""
         clock, done = Clock(), Committed()

@@ -72,13 +72,9 @@ class ProcessClock:
         self.frozen = False
 
     def forget(self) -> None:
-        """
-        Call nothing any more: the process has died.
-
-        What there was to do is kept, so that nothing of the process is swept away, and wakes up thereby, at a moment
-        of chance.
-        """
+        """Drop all there was to do, now and later: the process has died."""
         self.forgotten = True
+        self._heap.clear()
 
     def callLater(self, delay: float, callable: Callable[..., object], *args: Any, **kw: Any) -> IDelayedCall:  # noqa: A002
         """See C{IReactorTime}."""
@@ -104,14 +100,14 @@ class ProcessClock:
         """See C{IReactorTime}."""
         found: dict[DelayedCall, None] = {}
         for _, _, call in sorted(self._heap, key=lambda entry: (entry[2].getTime(), entry[1])):
-            if not (call.called or call.cancelled or self.forgotten):
+            if not (call.called or call.cancelled):
                 found[call] = None
         return list(found)
 
     def due(self) -> float | None:
         """Return at what time of the world there is something to do here; C{None}: never."""
         heap = self._heap
-        while heap and not (self.frozen or self.forgotten):
+        while heap and not self.frozen:
             at, made, call = heap[0]
             if call.called or call.cancelled:
                 heappop(heap)

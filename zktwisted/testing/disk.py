@@ -36,7 +36,7 @@ class MemoryDisk:
     @ivar flushes: how many flushes began.
     @ivar made: whether the directory exists.
     @ivar read_only: whether it refuses files.
-    @ivar buried: what crashed processes waited for: kept, so that nothing of them wakes up by being swept away.
+    @ivar told_to_fail: whether it was, since the last L{crash}.
     """
 
     def __init__(
@@ -77,21 +77,24 @@ class MemoryDisk:
         self._fail_write = 0
         self._replacing: list[tuple[str, bytes, IDelayedCall, Deferred[None]]] = []
         self._streams: list[_MemoryStream] = []
-        self.buried: list[object] = []
+        self.told_to_fail = False
 
     # -- faults
 
     def fail_flush(self, nth: int = 1) -> None:
         """Let the nth flush from now fail; like all failures it is for good, until the next L{crash}."""
         self._fail_flush = nth
+        self.told_to_fail = True
 
     def fail_stream(self, nth: int = 1) -> None:
         """Let the nth write to a stream from now fail."""
         self._fail_stream = nth
+        self.told_to_fail = True
 
     def fail_write(self, nth: int = 1) -> None:
         """Let the nth small file that is written from now on keep its old content, and its writer hear of it."""
         self._fail_write = nth
+        self.told_to_fail = True
 
     def crash(self, entropy: Random) -> None:
         """
@@ -103,10 +106,10 @@ class MemoryDisk:
         if self._delayed is not None and self._delayed.active():
             self._delayed.cancel()
         self._delayed = None
-        self.buried += [self._waiting, self._flight, self._replacing]
         self._queue, self._flying, self._lost = [], [], []
         self._waiting, self._flight, self._failure = [], None, None
         self._fail_flush = self._fail_stream = self._fail_write = 0
+        self.told_to_fail = False
         replacing, self._replacing = self._replacing, []
         for name, data, _, _ in replacing[: entropy.randrange(len(replacing) + 1) if replacing else 0]:
             self._replace(name, data)
@@ -123,6 +126,20 @@ class MemoryDisk:
             stream.crash(entropy)
         self._streams = []
         self._positions.clear()
+
+    def successor(self) -> MemoryDisk:
+        """
+        Return the disk as the next process finds it.
+
+        What a process that has died still does to this one, because something of it is swept away late, comes to
+        nothing.
+        """
+        disk = MemoryDisk(self.path, clock=self.clock, hold=self.hold, capacity=self.capacity)
+        disk.latency, disk.file_latency = self.latency, self.file_latency
+        disk.made, disk.read_only = self.made, self.read_only
+        disk.files, self.files = self.files, dict(self.files)
+        disk._mtimes, self._mtimes = self._mtimes, {}
+        return disk
 
     # -- at once
 

@@ -171,9 +171,14 @@ class MemoryServer:
         service._make_run = make
 
     def _failed(self, failure: Failure) -> None:
-        if not self._stopping and self.failure is None:
-            self.failure = failure.value
-            self._ensemble.note(f"server {self.sid} gives up: {failure.getErrorMessage()}")
+        if self._stopping or self.failure is not None:
+            return
+        self.failure = failure.value
+        self._ensemble.note(f"server {self.sid} gives up: {failure.getErrorMessage()}")
+        if not self.disk.told_to_fail:
+            self._ensemble.unexpected.append(
+                f"server {self.sid} gives up without a reason: {failure.getErrorMessage()}"
+            )
 
     def crash(self, *, power: bool = False) -> None:
         """
@@ -189,15 +194,14 @@ class MemoryServer:
             self.host.lose_power()
         else:
             self.host.kill()
-        self._bury()
         self.disk.crash(ensemble.entropy)
+        self._bury()
 
     def _bury(self) -> None:
         assert self._network is not None
         self._network.host = None
         self.clock.forget()
-        # What is left of the process is kept: that it is swept away must not happen at a moment of chance.
-        self._ensemble.graves.append(self.service)
+        self.disk = self.disk.successor()
         self.service = None
         self.frozen = False
 
@@ -295,7 +299,6 @@ class MemoryEnsemble:
         self.clients: list[SimulatedClient] = []
         self.trace: list[str] = []
         self.trace_lines = 4000
-        self.graves: list[object] = []
         self.unexpected: list[str] = []
         self._hash = blake2b(digest_size=16)
         self.checker = ServerChecker(self)
@@ -497,10 +500,7 @@ class _Observer:
         failure = event.get("log_failure")
         if event.get("log_level") is not LogLevel.debug:
             self._ensemble.remark(f"  ({event.get('log_namespace')}) {formatEvent(event)}")
-        if failure is None:
-            if event.get("log_level") is LogLevel.critical:
-                self._unexpected.append(f"logged: {event.get('log_format')}")
-        elif not failure.check(StoreError):
+        if failure is not None and not failure.check(StoreError):
             self._unexpected.append(f"logged: {event.get('log_format')}: {failure.getTraceback()}")
 
 

@@ -153,10 +153,10 @@ class History:
 
     def first_change(self, watch: Watch, since: int) -> int | None:
         """Return the first zxid behind C{since} that a watch has to tell of."""
-        found = [zxid for zxid, _ in self.nodes.get(watch.path, ()) if zxid > since]
-        if watch.kind == "child":
-            # The node's own changes of data are none of its concern, its end is.
-            found = [zxid for zxid in found if self.at(watch.path, zxid) is None]
+        # Of the node's own changes a watch on its children is concerned with its end only.
+        concerned = watch.kind != "child"
+        found = [zxid for zxid, node in self.nodes.get(watch.path, ()) if zxid > since and (concerned or node is None)]
+        if not concerned:
             for path in self.nodes:
                 if path != b"/" and parent_of(path) == watch.path:
                     found += [

@@ -56,7 +56,6 @@ class MemoryNetwork:
     @ivar latency: least and most seconds that a piece is on its way; L{slow} has exceptions.
     @ivar chopping: how likely bytes arrive in other pieces than they were written in, 0 to 1.
     @ivar errors: what protocols let out: none of them should.
-    @ivar buried: what belonged to processes that died: kept, so that nothing of them wakes up by being swept away.
     @ivar on_note: called with (what, connection, host, data) for each thing that happens.
     """
 
@@ -78,7 +77,6 @@ class MemoryNetwork:
         self.chopping = chopping
         self.names: dict[str, str] = {}
         self.errors: list[Failure] = []
-        self.buried: list[object] = []
         self.on_note: Callable[[str, int, str, bytes], object] | None = None
         self._hosts: dict[str, MemoryHost] = {}
         self._connections: dict[int, tuple[MemoryTransport, MemoryTransport]] = {}
@@ -298,11 +296,9 @@ class MemoryHost:
         self.ports.clear()
         self._postponed.clear()
         attempts, self.attempts = self.attempts, {}
-        self._network.buried.append(attempts)
-        for attempt in list(attempts):
+        for attempt in attempts:
             attempt.forget()
         for here, _ in self._network.ends_at(self.address):
-            self._network.buried.append(here.protocol)
             here.forget()
             if not self.without_power:
                 here.outgoing.mark(RESET)

@@ -155,7 +155,7 @@ class Trouble:
         ensemble.heal()
         for server in ensemble.servers.values():
             server.thaw()
-            server.disk.latency = self._latency(*ensemble.disk_latency)
+            self._usual_disk(server)
             server.skew(1.0)
             if not server.up or server.failure is not None:
                 server.restart()
@@ -253,9 +253,11 @@ class Trouble:
     def _slow_disk(self) -> None:
         server = self._server()
         if server is not None:
-            disk, before = server.disk, server.disk.latency
-            disk.latency = self._latency(0.0, self._entropy.choice((0.05, 0.5, 4.0)))
-            self._bend(self._entropy.uniform(1.0, 8.0), lambda: setattr(disk, "latency", before))
+            server.disk.latency = self._latency(0.0, self._entropy.choice((0.05, 0.5, 4.0)))
+            self._bend(self._entropy.uniform(1.0, 8.0), partial(self._usual_disk, server))
+
+    def _usual_disk(self, server: MemoryServer) -> None:
+        server.disk.latency = self._latency(*self._ensemble.disk_latency)
 
     def _fail_disk(self) -> None:
         server = self._server()
