@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.server.quorum_world import THREE
 from tests.server.test_driver import DriverCase
-from zktwisted.server.metrics import ServerMetrics
+from zktwisted.server.metrics import ServerMetrics, Summary
 from zktwisted.wire import ops, proto
 
 
@@ -62,6 +63,15 @@ class WriteTests(DriverCase):
         )
         sizes = self.three.core.stats.proposal
         self.assertTrue(0 < sizes.min <= sizes.last <= sizes.max)
+
+    def test_the_node_of_the_ensemble(self) -> None:
+        """Writing down who the ensemble is counts as the write that it is."""
+        core = self.one.core
+        core.put_config(THREE)
+        ((name, summary),) = core.metrics.write_per_namespace.items()
+        assert isinstance(summary, Summary)
+        self.assertEqual((name, summary.count), ("zookeeper", 1))
+        self.assertEqual(summary.total, len(b"/zookeeper/config") + len(THREE.text))
 
     def test_latency(self) -> None:
         """A write takes as long as the quorum's disks; all writes of a turn count, by the newest."""

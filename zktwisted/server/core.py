@@ -433,7 +433,9 @@ class ZooKeeperServer:
     def put_config(self, ensemble: Ensemble) -> None:
         """Let the configuration node say who the ensemble is (spec: server-semantics 1.3, quorum 12.2)."""
         header = txns.TxnHeader(0, 0, ensemble.version, self.wall_ms(), ops.SET_DATA)
-        self.tree.apply(header, txns.SetDataTxn(_CONFIG_NODE, ensemble.text.encode(), -1))
+        data = ensemble.text.encode()
+        self.tree.apply(header, txns.SetDataTxn(_CONFIG_NODE, data, -1))
+        self.metrics.write_per_namespace.add("zookeeper", len(_CONFIG_NODE) + len(data))
 
     # Sessions
 
