@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -158,3 +159,24 @@ def test_strange_id(launch: Launcher) -> None:
     status, said = launch("--myid", "7", *arguments[2:]).end()
     assert (status, said.count("\n")) == (1, 1)
     assert "My id 7 not in the peer list" in said
+
+
+def test_alone(launch: Launcher) -> None:
+    """One of three finds no leader: it says so to whoever asks, serves nobody, and stops in order all the same."""
+    (port,) = free_ports(1)
+    first, *_ = members(launch.directory, 3, f"clientPort={port}")
+    process = launch(*first)
+    answers = (ask(link, b"srvr") for link in attempts(port))
+    assert next(answers) == b"This ZooKeeper instance is not currently serving requests\n"
+    assert process.process.poll() is None
+    assert process.stop() == 0
+
+
+def attempts(port: int) -> Iterator[socket.socket]:
+    """Try to connect until it can be done."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            yield tcp(port)
+        except ConnectionRefusedError:
+            assert time.monotonic() < deadline, "nobody listens"
