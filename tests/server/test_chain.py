@@ -173,6 +173,24 @@ class FrontTests(SynchronousTestCase):
         self.assertNotIn(b"/b", world.server.tree.nodes)
         self.assertNotIn(gate, self.gates(world))
 
+    def test_too_late_read_only(self) -> None:
+        """The same where nothing can be written."""
+        world = World(begin=None, processors=[Gate])
+        role = ReadOnlyRole(world.server)
+        role.start(0)
+        client = world.connect()
+        client.send(client.connect_request(tail=b"\1"))
+        world.turn()
+        self.assertTrue(client.greet())
+        (gate,) = self.gates(world)
+        gate.closed = True
+        client.put(ops.CREATE, create(b"/a"))
+        client.put(ops.CLOSE_SESSION)
+        role.stop()
+        world.server.open()
+        gate.open()
+        self.assertEqual((client.receive(), client.closed), ([], True))
+
     def test_too_late_in_an_ensemble(self) -> None:
         """The same for a learner's role, and a leader's; the next leadership has all its zxids."""
         for sid in (1, 2):

@@ -264,6 +264,13 @@ class ForwardedTests(LeaderCase):
             self.role.committed(zxid)
         self.assertEqual(self.world.failures, [])
 
+    def test_check_alone(self) -> None:
+        """A check by itself is no transaction that anybody could read: it fails."""
+        self.role.forwarded(5, 99, 1, ops.CHECK, jute.encode(proto.CheckVersionRequest(b"/", -1)), ())
+        self.assertEqual(self.paper.outcome(), (ops.ERROR, txns.ErrorTxn(Code.UNIMPLEMENTED.value)))
+        self.role.forwarded(5, 99, 2, ops.CREATE, jute.encode(create(b"/a")), ())
+        self.assertEqual(self.paper.outcome()[0], ops.CREATE)
+
     def test_not_forwarded(self) -> None:
         """What no learner forwards is ignored, and said."""
         with lines() as said:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.joined import EPOCH_ZXID, Joined, Member
-from tests.server.world import Client, create, read, set_data
+from tests.server.world import Client, create, lines, read, set_data
 from zktwisted.errors import Code
 from zktwisted.wire import jute, ops, proto, txns
 from zktwisted.wire.proto import ACL, OPEN_ACL, Id
@@ -191,6 +191,15 @@ class SessionTests(JoinedTests):
         for member in joined.members.values():
             self.assertEqual(list(member.server.timeouts), [client.session_id])
 
+    def test_touched_by_coming(self) -> None:
+        """A client that has come, or come back, and says nothing was heard of all the same."""
+        joined = self.joined()
+        client = joined.members[2].client(5000)
+        self.assertEqual(joined.members[2].role.take_touched(), [(client.session_id, 5000)])
+        self.move(client, joined.members[3])
+        self.assertEqual(joined.members[3].role.take_touched(), [(client.session_id, 10_000)])
+        self.assertEqual(joined.members[3].role.take_touched(), [])
+
     def test_moves(self) -> None:
         """A session goes on at any server; the old connection may read, and is closed when it writes."""
         joined = self.joined()
@@ -260,6 +269,22 @@ class SessionTests(JoinedTests):
         self.assertTrue(second.greet())
         self.assertFalse(second.closed)
 
+    def test_gone_while_asked(self) -> None:
+        """A client that does not wait until the leader has been asked is forgotten; its session lives on."""
+        joined = self.joined()
+        client = joined.members[2].client()
+        joined.eager = False
+        again = joined.members[3].connect()
+        again.send(again.connect_request(10_000, client.session_id, client.password))
+        again.drop()
+        joined.settle()
+        self.assertEqual(joined.members[3].server.by_session, {})
+        with lines() as said:
+            joined.members[3].role.revalidated(client.session_id, True)
+            joined.members[3].role.synced()
+        self.assertEqual(len(said), 2)
+        self.assertIn(client.session_id, joined.leader.core.sessions)
+
     def test_seen_too_much(self) -> None:
         """Who has seen more than this server is sent away."""
         client = self.joined().members[2].connect()
@@ -271,9 +296,14 @@ class SessionTests(JoinedTests):
         joined = self.joined()
         member = joined.members[2]
         client, waiting = member.client(), member.connect()
+        client.create(b"/b")
         joined.eager = False
+        client.put(ops.SET_DATA, set_data(b"/b"))
         client.put(ops.CREATE, create(b"/a"))
         waiting.send(waiting.connect_request())
+        joined.links[2, 0].popleft()()
+        joined.commit()
+        joined.links[0, 2].popleft()()
         role = member.role
         role.stop()
         role.stop()
@@ -284,7 +314,7 @@ class SessionTests(JoinedTests):
         self.assertTrue(stranger.closed)
         joined.links[0, 2].clear()
         joined.settle()
-        self.assertEqual(client.receive(), [])
+        self.assertEqual((client.receive(), member.server.metrics.stale_replies), ([], 0))
         self.assertIn(client.session_id, joined.leader.core.timeouts)
 
 
@@ -317,6 +347,22 @@ class LocalSessionTests(JoinedTests):
         joined.settle()
         self.assertEqual([(xid, err) for xid, _, err, _ in client.receive()], [(1, 0), (2, 0)])
         self.assertTrue(client.closed)
+
+    def test_closing(self) -> None:
+        """One whose end waits for its turn is not given to anybody else, and does not expire."""
+        joined = self.joined()
+        client = joined.members[2].client(4000)
+        joined.eager = False
+        client.put(ops.CREATE, create(b"/a"))
+        client.put(ops.CLOSE_SESSION)
+        again = joined.members[2].connect()
+        again.send(again.connect_request(4000, client.session_id, client.password))
+        joined.clock.advance(20)
+        joined.members[2].server.expire_sessions(20_000)
+        self.assertTrue(again.closed)
+        self.assertFalse(client.closed)
+        joined.settle()
+        self.assertEqual([xid for xid, *_ in client.receive()], [1, 2])
 
     def test_at_home_only(self) -> None:
         """One goes on at its own server only, and ends there when it is silent."""
@@ -365,6 +411,25 @@ class LocalSessionTests(JoinedTests):
                 joined.advance(14)
                 self.assertTrue(again.closed)
                 self.assertEqual(joined.leader.core.tree.ephemerals, {})
+
+    def test_no_upgrade(self) -> None:
+        """Whatever else it does, it stays local."""
+        for sid in (1, 2):
+            joined = self.joined(local_sessions_upgrading_enabled=True, extended_types_enabled=True)
+            client = joined.members[sid].client()
+            operations = [
+                (ops.CREATE, create(b"/a")),
+                (ops.SET_DATA, set_data(b"/a")),
+                (ops.CREATE_CONTAINER, create(b"/c", flags=4)),
+                (ops.CREATE_TTL, proto.CreateTTLRequest(b"/t", b"", OPEN_ACL, 5, 1000)),
+                (ops.CHECK, proto.CheckVersionRequest(b"/a", -1)),
+                (ops.DELETE, proto.DeleteRequest(b"/a", -1)),
+            ]
+            self.assertEqual(client.err(ops.MULTI, proto.encode_multi(operations)), 0)
+            self.assertEqual(client.err(ops.MULTI, b"\0"), -5)
+            self.assertEqual(client.err(ops.CREATE, b"\0"), -5)
+            self.assertEqual(joined.members[sid].server.local_sessions, 1)
+            self.assertEqual(len(joined.history), 3)
 
     def test_upgrade_once(self) -> None:
         """Ephemeral nodes that are asked for at once share one upgrade; the end of the session waits for it."""

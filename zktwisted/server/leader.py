@@ -68,9 +68,6 @@ class LeaderRequestProcessor(Stage):
     def process_request(self, request: Request) -> None:
         """Take a request of a client of the leader itself; those of learners begin at the next stage."""
         role = self._role
-        if role.stopped:
-            self.core.drop(request)
-            return
         if self._eager and refuse_eagerly(self.core, request):
             return
         request.owner = _OURSELVES

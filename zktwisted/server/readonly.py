@@ -35,11 +35,8 @@ class ReadOnlyRequestProcessor(Stage):
 
     def process_request(self, request: Request) -> None:
         """Take a request of a client: the end of its session is its own affair, nothing else is."""
-        core, role = self.core, self._role
-        if role.stopped or not core.serving:
-            core.drop(request)
-        elif request.op == ops.CLOSE_SESSION:
-            role.close_local(request)
+        if request.op == ops.CLOSE_SESSION:
+            self._role.close_local(request)
         else:
             request.refuse(Code.NOTREADONLY)
 
