@@ -420,12 +420,13 @@ class Settings:
         section=ENSEMBLE, ensemble=True
     )
     multi_address_reachability_check_enabled: bool = setting(
-        "multiAddress.reachabilityCheckEnabled", True, "Of several addresses use one that answers.",
-        strict=True, section=ENSEMBLE, ensemble=True
+        "multiAddress.reachabilityCheckEnabled", True,
+        "Of several addresses use one that answers; here they are tried in turn in any case.", strict=True,
+        section=ENSEMBLE, ensemble=True
     )
     multi_address_reachability_check_timeout_ms: int = setting(
-        "multiAddress.reachabilityCheckTimeoutMs", 1000, "How long an address has to answer.", unit="ms",
-        strict=True, section=ENSEMBLE, ensemble=True
+        "multiAddress.reachabilityCheckTimeoutMs", 1000, "How long an address has to answer before the next is tried.",
+        unit="ms", strict=True, section=ENSEMBLE, ensemble=True
     )
     cnx_timeout: int = setting(
         "cnxTimeout", 5000, "How long a connection for the election may take.", unit="ms", section=ENSEMBLE,
