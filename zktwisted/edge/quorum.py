@@ -285,9 +285,10 @@ class Dialer:
         first = DeferredList(attempts, fireOnOneCallback=True, consumeErrors=True)
         try:
             outcome: Any = await first
-        finally:
-            for attempt in attempts:
-                attempt.cancel()
+        except Exception:  # no C{finally}: a process that has crashed is swept away through here, in any order
+            _cancel(attempts)
+            raise
+        _cancel(attempts)
         if isinstance(outcome, list):
             failures = [failure for _, failure in outcome]
             raise failures[-1].value if failures else ConnectionLost("it has no address")
@@ -308,3 +309,8 @@ class Dialer:
                 return made
             await deferLater(self._clock, self._pause, lambda: None)
         raise AssertionError("the last attempt has raised")
+
+
+def _cancel(attempts: Sequence[Deferred[IProtocol]]) -> None:
+    for attempt in attempts:
+        attempt.cancel()

@@ -157,7 +157,7 @@ class Trouble:
             server.thaw()
             self._usual_disk(server)
             server.skew(1.0)
-            if not server.up or server.failure is not None:
+            if not server.up or server.failure is not None or server.disk.told_to_fail:
                 server.restart()
         self.times.append(ensemble.world.now)
 
