@@ -145,6 +145,23 @@ class BroadcastTests(DriverCase):
             for member in (self.one, self.three):
                 self.close(member)
 
+    def test_zxids_come_to_their_end(self) -> None:
+        """A leader whose epoch has no zxids left leaves, and the next epoch goes on (ZOOKEEPER-1277)."""
+        leader = self.servers.add(2, testingonly_initial_zxid=0xFFFFFFF9)
+        self.lead(leader, self.one)
+        client = leader.world.client()
+        for number in range(10):
+            client.put(ops.CREATE, proto.CreateRequest(b"/%d" % number, b"", proto.OPEN_ACL, 0))
+        self.servers.turn()
+        self.assertIsInstance(leader.ended[0], Leave)
+        for member in (leader, self.one):
+            self.close(member)
+        self.assertEqual(leader.core.last_zxid, 0x1FFFFFFFE)
+        self.lead(self.one, leader)
+        self.one.world.client().create(b"/next")
+        self.assertEqual(self.one.core.last_zxid, 0x200000002)
+        self.same(self.one, leader)
+
 
 class SyncTests(DriverCase):
     """How a server that was away is brought up."""

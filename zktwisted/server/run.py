@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
 from threading import Thread
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
@@ -26,22 +26,23 @@ from zktwisted.config import ServerConfig
 from zktwisted.edge.auth import AuthProviders
 from zktwisted.edge.client import ClientFactory
 from zktwisted.edge.disk import PosixDisk
-from zktwisted.edge.network import Network, TcpNetwork
 from zktwisted.errors import StoreError
 from zktwisted.ops.fourletter import FourLetterWords
 from zktwisted.server.core import STANDALONE_ID
 from zktwisted.server.front import FrontServer
 from zktwisted.server.metrics import ServerMetrics, ServerStats
-from zktwisted.server.peer import QuorumPeer, Surroundings
-from zktwisted.server.processors import ProcessorFactory
 from zktwisted.server.reaper import Reaper
 from zktwisted.server.snapshots import Snapshots
 from zktwisted.server.timers import Ticker
 from zktwisted.server.view import ServerView
 from zktwisted.store.database import Database, NullDatabase, Options, Restored, check_directories
 from zktwisted.store.disk import Disk
-from zktwisted.store.memory import MemoryDatabase
 from zktwisted.tree.schemes import Schemes, generate_digest
+
+if TYPE_CHECKING:
+    from zktwisted.edge.network import Network
+    from zktwisted.server.peer import QuorumPeer
+    from zktwisted.server.processors import ProcessorFactory
 
 __all__ = ["Disks", "Run"]
 
@@ -131,18 +132,22 @@ class Run:
             config.container_max_per_minute,
         )
         self._tickers: list[Ticker] = []
-        self.peer = self._make_peer(network or TcpNetwork(reactor), entropy, serving)
+        self.peer = self._make_peer(network, entropy, serving)
         self.view.peer = self.peer
 
-    def _make_peer(self, network: Network, entropy: Random, serving: Callable[[str], None]) -> QuorumPeer | None:
+    def _make_peer(self, network: Network | None, entropy: Random, serving: Callable[[str], None]) -> QuorumPeer | None:
         config, storage = self._config, self._storage
         if not config.distributed or config.ensemble is None or isinstance(storage, NullDatabase):
             return None
+        # Not before: a server on its own starts sooner without a third of all modules.
+        from zktwisted.edge.network import TcpNetwork
+        from zktwisted.server.peer import QuorumPeer, Surroundings
+
         around = Surroundings(
             core=self.core,
             storage=storage,
             snapshots=self._snapshots,
-            network=network,
+            network=network or TcpNetwork(self._reactor),
             clock=self._reactor,
             monotonic=self._monotonic,
             entropy=Random(entropy.random()),
@@ -172,7 +177,11 @@ class Run:
         return Database(self._log_disk, self._snap_disk, self._options(), entropy, base=base)
 
     def _open_memory(self, entropy: Random) -> Database | NullDatabase:
-        return MemoryDatabase(self._options(), entropy) if self._config.distributed else NullDatabase()
+        if not self._config.distributed:
+            return NullDatabase()
+        from zktwisted.store.memory import MemoryDatabase
+
+        return MemoryDatabase(self._options(), entropy)
 
     def _options(self) -> Options:
         config = self._config

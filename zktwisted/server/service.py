@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, succeed
@@ -25,12 +25,13 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 
 from zktwisted.config import ServerConfig
-from zktwisted.edge.election import ElectionPortError
-from zktwisted.edge.network import Network
 from zktwisted.errors import ConfigError, StoreError
-from zktwisted.server.peer import PeerExit, QuorumPeer
-from zktwisted.server.processors import ProcessorFactory
 from zktwisted.server.run import Disks, Run
+
+if TYPE_CHECKING:  # a server on its own has no use for them
+    from zktwisted.edge.network import Network
+    from zktwisted.server.peer import QuorumPeer
+    from zktwisted.server.processors import ProcessorFactory
 
 __all__ = ["ZooKeeperService"]
 
@@ -38,7 +39,7 @@ log = Logger()
 
 _SERVING = ("standalone", "leader", "follower", "observer", "read-only")
 #: What may happen to a server without a mistake of ours: a traceback would tell nothing.
-_FORESEEN = (ConfigError, StoreError, CannotListenError, OSError, PeerExit, ElectionPortError)
+_FORESEEN = (ConfigError, StoreError, CannotListenError, OSError)
 
 
 def _wall_ms() -> int:
@@ -244,7 +245,7 @@ class ZooKeeperService(Service):
         self._failure = failure
         if self._run is not None:
             self._run.give_up()
-        if isinstance(failure.value, _FORESEEN):
+        if isinstance(failure.value, _FORESEEN) or hasattr(failure.value, "status"):
             log.error("The server gives up: {reason}", reason=failure.getErrorMessage())
         else:
             log.failure("The server gives up", failure, LogLevel.error)

@@ -19,8 +19,6 @@ __all__ = ["ACCEPTED", "CURRENT", "Epochs", "load_epochs", "write_epoch"]
 
 ACCEPTED = "acceptedEpoch"
 CURRENT = "currentEpoch"
-#: What a crash leaves of a file that was about to be replaced.
-_TEMPORARY = ".tmp"
 
 
 class Epochs(NamedTuple):
@@ -44,7 +42,8 @@ async def load_epochs(disk: Disk, last_zxid: int) -> Epochs:
     A crash between the end of a synchronization and the new C{currentEpoch} leaves transactions of a later epoch than
     that file tells.  Where the promise covers them, that is what happened: the log holds a beginning of what the
     leader of that later epoch had, as the log of any follower of it does, and the file is put right.  ZooKeeper
-    refuses to start then, and its operator has to wipe the server.
+    believes C{currentEpoch.tmp} then, and without it refuses to start.  We do not look at that file: it may be of an
+    earlier crash, and tell of an epoch of whose history we have a part only.
 
     @param last_zxid: the last transaction in the log or the snapshot, -1 for a server that must not be believed.
 
@@ -59,15 +58,12 @@ async def load_epochs(disk: Disk, last_zxid: int) -> Epochs:
         current = epoch
         await write_epoch(disk, CURRENT, current)
     elif epoch > current:
-        better = _left_over(disk, names)
-        if better is None or better < epoch:
-            better = epoch if accepted is not None and accepted >= epoch else None
-        if better is None:
+        if accepted is None or accepted < epoch:
             raise StoreError(
                 f"{disk.path}: The current epoch, {current:x}, is older than the last zxid, 0x{last_zxid:x}"
             )
-        notes.append(Note(False, f"{disk.path}: {CURRENT} is {better} and not {current}: a crash came in between"))
-        current = better
+        notes.append(Note(False, f"{disk.path}: {CURRENT} is {epoch} and not {current}: a crash came in between"))
+        current = epoch
         await write_epoch(disk, CURRENT, current)
     if accepted is None:
         accepted = max(epoch, current)
@@ -84,11 +80,3 @@ def _read(disk: Disk, names: list[str], name: str) -> int | None:
     if not re.fullmatch("[+-]?[0-9]{1,19}", text):
         raise StoreError(f"Found {text} in {disk.path}/{name}")
     return int(text)
-
-
-def _left_over(disk: Disk, names: list[str]) -> int | None:
-    """Return the epoch that was being written when the process died, if it got that far."""
-    try:
-        return _read(disk, names, CURRENT + _TEMPORARY)
-    except StoreError:
-        return None  # it did not

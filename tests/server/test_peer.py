@@ -1,0 +1,372 @@
+"""A server of an ensemble, from LOOKING to a role and back (spec: quorum 4, 5, 7.5, 10, 12.6, 13, 14)."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+from twisted.internet.defer import CancelledError
+from twisted.internet.protocol import Factory, Protocol
+from twisted.trial.unittest import SynchronousTestCase
+
+from zktwisted.config import ServerConfig
+from zktwisted.config.ensemble import Address, Ensemble
+from zktwisted.edge.election import ElectionPortError
+from zktwisted.errors import StoreError
+from zktwisted.server.peer import PeerExit
+from zktwisted.server.service import ZooKeeperService
+from zktwisted.testing.clock import World
+from zktwisted.testing.disk import MemoryDisk
+from zktwisted.testing.ensemble import MemoryEnsemble, MemoryServer
+from zktwisted.testing.network import MemoryNetwork
+from zktwisted.testing.simulated import Operation, SimulatedClient
+from zktwisted.wire import ops, proto
+from zktwisted.zab.effects import Exit
+
+
+class PeerCase(SynchronousTestCase):
+    """An ensemble in memory."""
+
+    def ensemble(self, servers: int = 3, observers: int = 0, start: bool = True, **settings: Any) -> MemoryEnsemble:
+        made = MemoryEnsemble(servers, observers, seed=11, settings=settings, start=start)
+        self.addCleanup(made.close)
+        return made
+
+    def client(self, ensemble: MemoryEnsemble, *servers: int) -> SimulatedClient:
+        """Return a client that is connected."""
+        client = ensemble.client(servers or None)
+        ensemble.until(lambda: client.connected, 30)
+        return client
+
+    def ask(self, ensemble: MemoryEnsemble, client: SimulatedClient, op: int, request: Any) -> Operation:
+        """Ask for something, and wait for the answer."""
+        operation = client.send(op, request)
+        assert operation is not None, "it is not connected"
+        ensemble.until(lambda: operation.status != "pending", 30)
+        return operation
+
+    def create(self, ensemble: MemoryEnsemble, client: SimulatedClient, path: bytes) -> None:
+        self.assertTrue(self.ask(ensemble, client, ops.CREATE, proto.CreateRequest(path, b"x", proto.OPEN_ACL, 0)).ok)
+
+    def has(self, server: MemoryServer, path: bytes) -> bool:
+        return path in server.core.tree.nodes
+
+
+class LifeTests(PeerCase):
+    """Up, and down in every state."""
+
+    def test_three(self) -> None:
+        """They elect the highest, serve, and tell so."""
+        ensemble = self.ensemble(start=False)
+        ensemble.start()
+        waiting = {sid: server.service.when_serving() for sid, server in ensemble.servers.items() if server.service}
+        self.assertEqual(ensemble.modes(), {1: "starting", 2: "starting", 3: "starting"})
+        ensemble.until_serving()
+        self.assertEqual({sid: self.successResultOf(each) for sid, each in waiting.items()}, ensemble.modes())
+        self.assertEqual(ensemble.modes(), {1: "follower", 2: "follower", 3: "leader"})
+        for server in ensemble.servers.values():
+            peer: Any = server.service.peer if server.service else None
+            self.assertEqual((peer.accepted_epoch, peer.current_epoch, peer.vote.leader), (1, 1, 3))
+            self.assertEqual(peer.vote.peer_epoch, 1)
+            self.assertEqual(server.disk.files["currentEpoch"], b"1")
+        self.assertIs(ensemble.leader(), ensemble.servers[3])
+
+    def test_alone(self) -> None:
+        """A server that nobody joins looks, says so, and is stopped while it does."""
+        ensemble = self.ensemble(start=False)
+        ensemble.servers[1].restart()
+        ensemble.advance(5)
+        server = ensemble.servers[1]
+        assert server.service is not None
+        self.assertEqual(server.service.status(), {"mode": "looking"})
+        waiting = server.service.when_serving()
+        server.stop()
+        ensemble.advance(1)
+        self.failureResultOf(waiting, CancelledError)
+        self.assertEqual((server.mode, server.clock.getDelayedCalls()), ("down", []))
+
+    def test_stopped_in_every_state(self) -> None:
+        """Whenever a server is stopped, nothing of it is left: no delayed call, no port, no connection."""
+        for moment in (0.05, 0.1, 0.15, 0.2, 0.21, 0.22, 0.23, 0.24, 0.25, 0.3, 0.5, 2.0):
+            ensemble = self.ensemble(observers=1)
+            ensemble.advance(moment)
+            for server in ensemble.servers.values():
+                server.stop()
+            ensemble.advance(3)
+            for server in ensemble.servers.values():
+                self.assertEqual((server.mode, server.clock.getDelayedCalls()), ("down", []), (moment, server.sid))
+                self.assertEqual(ensemble.network.ends_at(server.host.address), [], (moment, server.sid))
+            ensemble.start()
+            ensemble.until_serving()
+
+    def test_one_after_the_other(self) -> None:
+        """Servers that are stopped in order leave, those that are left go on as long as they are a quorum."""
+        ensemble = self.ensemble()
+        ensemble.until_serving()
+        client = self.client(ensemble, 1)
+        self.create(ensemble, client, b"/a")
+        ensemble.servers[3].stop()
+        ensemble.until(lambda: ensemble.leader() is ensemble.servers[2], 30)
+        ensemble.until_serving()
+        client = self.client(ensemble, 1)
+        self.create(ensemble, client, b"/b")
+        ensemble.servers[2].stop()
+        ensemble.until(lambda: ensemble.servers[1].mode == "looking", 30)
+        ensemble.start()
+        ensemble.until_serving()
+        for server in ensemble.servers.values():
+            self.assertTrue(self.has(server, b"/a") and self.has(server, b"/b"))
+
+    def test_an_ensemble_of_one(self) -> None:
+        """standaloneEnabled=false: a single voter elects itself, and writes."""
+        ensemble = self.ensemble(1, standalone_enabled=False)
+        ensemble.until_serving()
+        self.assertEqual(ensemble.modes(), {1: "leader"})
+        client = self.client(ensemble)
+        self.create(ensemble, client, b"/a")
+        ensemble.crash(1)
+        ensemble.restart(1)
+        ensemble.until_serving()
+        self.assertTrue(self.has(ensemble.servers[1], b"/a"))
+
+    def test_observer(self) -> None:
+        """An observer serves, and loses its leader as others do."""
+        ensemble = self.ensemble(observers=1)
+        ensemble.until_serving()
+        self.assertEqual(ensemble.modes()[4], "observer")
+        client = self.client(ensemble, 4)
+        self.create(ensemble, client, b"/a")
+        ensemble.crash(3)
+        ensemble.until(lambda: ensemble.leader() is not None and ensemble.leader() is not ensemble.servers[3], 60)
+        ensemble.until_serving()
+        client = self.client(ensemble, 4)
+        self.create(ensemble, client, b"/b")
+
+
+class LossTests(PeerCase):
+    """A role ends."""
+
+    def test_leader_dies(self) -> None:
+        """The others elect a new one; what was acknowledged is there, the epoch is a new one."""
+        ensemble = self.ensemble()
+        ensemble.until_serving()
+        client = self.client(ensemble, 1, 2)
+        self.create(ensemble, client, b"/a")
+        ensemble.crash(3)
+        took = ensemble.until(lambda: ensemble.leader() is ensemble.servers[2], 30)
+        self.assertLess(took, 5)
+        ensemble.until_serving()
+        client = self.client(ensemble, 1)
+        self.create(ensemble, client, b"/b")
+        ensemble.restart(3)
+        ensemble.until_serving()
+        self.assertEqual(ensemble.modes(), {1: "follower", 2: "leader", 3: "follower"})
+        ensemble.advance(1)
+        for server in ensemble.servers.values():
+            self.assertTrue(self.has(server, b"/a") and self.has(server, b"/b"))
+            self.assertEqual(server.core.metrics.digest_mismatches_count, 0)
+            self.assertEqual(server.disk.files["currentEpoch"], b"2")
+
+    def test_leader_is_cut_off(self) -> None:
+        """A leader without a quorum stops serving; its clients hear nothing that is not true, and go elsewhere."""
+        ensemble = self.ensemble()
+        ensemble.until_serving()
+        client = self.client(ensemble, 3)
+        ensemble.partition([3], [1, 2])
+        ensemble.until(lambda: ensemble.servers[3].mode == "looking", 30)
+        ensemble.until(lambda: not client.connected, 1)
+        ensemble.until(lambda: ensemble.leader() is ensemble.servers[2], 30)
+        ensemble.heal()
+        ensemble.until_serving()
+        self.assertEqual(ensemble.modes(), {1: "follower", 2: "leader", 3: "follower"})
+
+    def test_uncommitted_tail(self) -> None:
+        """What a leader had logged alone counts in its votes, and goes when another history was chosen."""
+        ensemble = self.ensemble()
+        ensemble.until_serving()
+        client = self.client(ensemble, 3)
+        ensemble.partition([3], [1, 2])
+        client.send(ops.CREATE, proto.CreateRequest(b"/alone", b"", proto.OPEN_ACL, 0))
+        ensemble.until(lambda: ensemble.servers[3].mode == "looking", 30)
+        self.assertTrue(self.has(ensemble.servers[3], b"/alone"))
+        ensemble.until(lambda: ensemble.leader() is ensemble.servers[2], 30)
+        other = self.client(ensemble, 1)
+        self.create(ensemble, other, b"/other")
+        ensemble.heal()
+        ensemble.until_serving()
+        ensemble.advance(1)
+        for server in ensemble.servers.values():
+            self.assertEqual((self.has(server, b"/alone"), self.has(server, b"/other")), (False, True))
+
+    def test_disk_fails(self) -> None:
+        """A server whose disk fails gives up at once; the others go on."""
+        ensemble = self.ensemble()
+        ensemble.until_serving()
+        client = self.client(ensemble, 1)
+        service: Any = ensemble.servers[3].service
+        failed = service.when_failed()
+        ensemble.servers[3].disk.fail_flush()
+        client.send(ops.CREATE, proto.CreateRequest(b"/a", b"", proto.OPEN_ACL, 0))
+        ensemble.until(lambda: ensemble.servers[3].failure is not None, 30)
+        self.failureResultOf(failed, StoreError)
+        ensemble.until(lambda: ensemble.leader() is ensemble.servers[2], 30)
+        self.create(ensemble, self.client(ensemble, 2), b"/b")
+
+    def test_exit(self) -> None:
+        """What the machine finds beyond repair ends the process, with the status that tells why."""
+        ensemble = self.ensemble()
+        ensemble.until_serving()
+        service: Any = ensemble.servers[1].service
+        failed = service.when_failed()
+        driver = service.peer._driver
+        driver._end(Exit(12, "COMMIT of what was not next"))
+        ensemble.until(lambda: ensemble.servers[1].failure is not None, 5)
+        error = self.failureResultOf(failed, PeerExit).value
+        self.assertEqual((error.status, str(error)), (12, "COMMIT of what was not next"))
+
+    def test_leader_cannot_listen(self) -> None:
+        """Who cannot listen does not lead; it looks again, and another does."""
+        ensemble = self.ensemble()
+        service: Any = ensemble.servers[3].service
+        network = service.peer._around.network
+        server, refused = network.server, []
+
+        def broken(address: Any, backlog: int = 50) -> Any:
+            if address.port == 2888:
+                refused.append(address)
+                raise OSError("in use")
+            return server(address, backlog)
+
+        network.server = broken
+        ensemble.until(lambda: refused, 30)
+        network.server = server
+        ensemble.until_serving()
+        self.assertEqual(len(refused), 1)
+
+
+class StartTests(PeerCase):
+    """What is found at a start."""
+
+    def setUp(self) -> None:
+        self.world = World()
+        self.network = MemoryNetwork(self.world.clock, Random(1))
+
+    def service(self, sid: int, disk: MemoryDisk | None = None, **settings: Any) -> ZooKeeperService:
+        """Return one of three servers; without a disk it keeps all in memory."""
+        lines = "\n".join(f"server.{each}=10.0.0.{each}:2888:3888;2181" for each in (1, 2, 3))
+        values = {"init_limit": 10, "sync_limit": 5, "tick_time": 1000, **settings}
+        clock = self.world.make_clock()
+        return ZooKeeperService(
+            clock,
+            ServerConfig(myid=sid, ensemble=Ensemble.parse(lines), **values),
+            [],
+            store="memory" if disk is None else "disk",
+            disks=None if disk is None else lambda config: (disk, disk),
+            monotonic=clock.seconds,
+            wall_ms=clock.wall_ms,
+            entropy=Random(sid),
+            network=self.network.host(f"10.0.0.{sid}"),
+        )
+
+    def test_election_port(self) -> None:
+        """A port that cannot be had is the end, with 14."""
+        endpoint = self.network.host("10.0.0.1").server(Address("10.0.0.1", 3888))
+        self.successResultOf(endpoint.listen(Factory.forProtocol(Protocol)))
+        service = self.service(1, election_port_bind_retry=1)
+        waiting = service.when_serving()
+        service.startService()
+        self.world.advance(10)
+        error: Any = self.failureResultOf(waiting, ElectionPortError).value
+        self.assertEqual((error.status, service.mode), (14, "failed"))
+        service.stopService()
+        self.world.advance(1)
+
+    def test_epochs_contradict(self) -> None:
+        """Files that cannot be are refused."""
+        disk = MemoryDisk()
+        disk.files.update({"acceptedEpoch": b"1", "currentEpoch": b"2"})
+        service = self.service(1, disk)
+        waiting = service.when_serving()
+        service.startService()
+        self.world.advance(1)
+        self.assertIn("accepted epoch, 1 is less than", str(self.failureResultOf(waiting, StoreError).value))
+
+    def test_memory(self) -> None:
+        """Servers without files elect, replicate, and bring up one that comes later."""
+        services = [self.service(sid) for sid in (1, 2, 3)]
+        for service in services[:2]:
+            service.startService()
+        self.world.advance(3)
+        self.assertEqual([service.mode for service in services], ["follower", "leader", "stopped"])
+        services[2].startService()
+        self.world.advance(3)
+        self.assertEqual([service.mode for service in services], ["follower", "leader", "follower"])
+        for service in services:
+            service.stopService()
+        self.world.advance(3)
+        self.assertEqual([service.mode for service in services], ["stopped"] * 3)
+
+    def test_started_again(self) -> None:
+        """A service that was stopped starts again, as another process would."""
+        disks = {sid: MemoryDisk() for sid in (1, 2, 3)}
+        services = [self.service(sid, disk) for sid, disk in disks.items()]
+        for epoch in (1, 2, 3):
+            for service in services:
+                service.startService()
+            self.world.advance(3)
+            self.assertEqual([service.mode for service in services], ["follower", "follower", "leader"])
+            self.assertEqual({disk.files["currentEpoch"] for disk in disks.values()}, {b"%d" % epoch})
+            for service in services:
+                service.stopService()
+            self.world.advance(3)
+            self.assertEqual([service.mode for service in services], ["stopped"] * 3)
+
+
+class ReadOnlyTests(PeerCase):
+    """Reads without a quorum."""
+
+    def test_read_only(self) -> None:
+        """A server that finds no quorum serves reads after a while, and no more when it has found one."""
+        ensemble = self.ensemble(start=False, readonlymode_enabled=True)
+        ensemble.restart(1)
+        server = ensemble.servers[1]
+        assert server.service is not None
+        waiting = server.service.when_serving()
+        ensemble.advance(1.9)
+        self.assertEqual(server.mode, "looking")
+        ensemble.until(lambda: server.mode == "read-only", 2)
+        self.assertEqual(self.successResultOf(waiting), "read-only")
+        ensemble.start()
+        ensemble.until_serving()
+        ensemble.until(lambda: server.mode == "follower", 30)
+
+    def test_stopped_while_read_only(self) -> None:
+        """It can be stopped then, too."""
+        ensemble = self.ensemble(start=False, readonlymode_enabled=True)
+        ensemble.restart(1)
+        server = ensemble.servers[1]
+        ensemble.until(lambda: server.mode == "read-only", 5)
+        server.stop()
+        ensemble.advance(3)
+        self.assertEqual((server.mode, server.clock.getDelayedCalls()), ("down", []))
+
+
+class SettingsTests(PeerCase):
+    """Settings of an ensemble."""
+
+    def test_leader_serves_no(self) -> None:
+        """The leader leaves clients to the others."""
+        ensemble = self.ensemble(leader_serves=False)
+        ensemble.until(lambda: set(ensemble.modes().values()) == {"leader", "follower"}, 30)
+        ensemble.advance(1)
+        self.assertFalse(ensemble.servers[3].core.serving)
+        client = self.client(ensemble, 1)
+        self.create(ensemble, client, b"/a")
+
+    def test_config_node(self) -> None:
+        """/zookeeper/config says who the ensemble is, on each server."""
+        ensemble = self.ensemble()
+        ensemble.until_serving()
+        for server in ensemble.servers.values():
+            node = server.core.tree.nodes[b"/zookeeper/config"]
+            self.assertEqual(node.data, ensemble.members.text.encode())
