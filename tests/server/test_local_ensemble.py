@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,6 +70,18 @@ class ConfigTests(SynchronousTestCase):
         self.assertEqual(configs[0].tick_time, 500)
         error = self.assertRaises(ConfigError, local_configs, 3, 0, "/d", [Setting("tickTime", "x")], as_wanted)
         self.assertEqual(error.key, "tickTime")
+
+    def test_another_size(self) -> None:
+        """A directory belongs to an ensemble of so many servers."""
+        directory = tempfile.mkdtemp()
+        self.addCleanup(shutil.rmtree, directory)
+        for name in ("1", "2", "3", "notes"):
+            os.mkdir(os.path.join(directory, name))
+        self.assertEqual(len(local_configs(2, 1, directory, ports=as_wanted)), 3)
+        for voters in (1, 2, 5):
+            error = self.assertRaises(ConfigError, local_configs, voters, 0, directory, ports=as_wanted)
+            self.assertEqual(error.message, f"it holds the data of 3 servers, not {voters}")
+            self.assertEqual(error.file, directory)
 
 
 class FakeServer(Service):

@@ -23,6 +23,7 @@ from twisted.python.failure import Failure
 
 from zktwisted.config import ServerConfig
 from zktwisted.config.loader import Loading, Setting
+from zktwisted.errors import ConfigError
 from zktwisted.server.service import ZooKeeperService
 
 __all__ = ["LocalEnsemble", "free_ports", "local_configs"]
@@ -73,9 +74,17 @@ def local_configs(
     @param settings: for all of them.
     @param ports: finds free ports near those that are usual.
 
-    @raise ConfigError: a setting cannot work.
+    @raise ConfigError: a setting cannot work, or the directory is that of an ensemble of another size: what a majority
+        of that one has agreed on need not be known to a majority of this one.
     """
     count = voters + observers
+    found_ids = _ids_in(data_dir)
+    if found_ids and found_ids != list(range(1, count + 1)):
+        raise ConfigError(
+            f"it holds the data of {len(found_ids)} servers, not {count}",
+            file=data_dir,
+            remedy=f"start {len(found_ids)}, or name another --data-dir",
+        )
     found = ports([first + index for first in (CLIENT_PORT, QUORUM_PORT, ELECTION_PORT) for index in range(count)])
     clients, quorum, election = found[:count], found[count : 2 * count], found[2 * count :]
     lines = [
@@ -100,6 +109,15 @@ def local_configs(
         )
         configs.append(loading.result())
     return configs
+
+
+def _ids_in(data_dir: str) -> list[int]:
+    """The ids of the servers that have data in a directory."""
+    try:
+        names = os.listdir(data_dir)
+    except OSError:  # it is not there yet, or starting will tell what is wrong with it
+        return []
+    return sorted(int(name) for name in names if name.isdecimal() and os.path.isdir(os.path.join(data_dir, name)))
 
 
 class LocalEnsemble(MultiService):
