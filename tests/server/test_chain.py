@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import runpy
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.server.joined import EPOCH_ZXID, Joined
 from tests.server.world import World, create, read
+from zktwisted import ServerConfig, ZooKeeperService
 from zktwisted.edge.requests import Request
 from zktwisted.errors import Code
 from zktwisted.interfaces import IRequestProcessor
@@ -17,6 +22,7 @@ from zktwisted.server.leader import LeaderRole
 from zktwisted.server.readonly import ReadOnlyRole
 from zktwisted.server.roles import Role
 from zktwisted.server.standalone import StandaloneRole
+from zktwisted.testing.client import MemoryEndpoint
 from zktwisted.wire import ops, proto
 
 THROTTLED = Code.THROTTLEDOP.value
@@ -80,6 +86,42 @@ class Gate:
 
     def shutdown(self) -> None:
         self.ended += 1
+
+
+class ExampleTests(SynchronousTestCase):
+    """The example of the documentation, in a whole server."""
+
+    def test_rate_limit(self) -> None:
+        """The first write of a session goes through at once, each further one when it is time; reads wait behind."""
+        place = Path(__file__).parent.parent.parent / "docs" / "examples" / "rate_limit.py"
+        limit = runpy.run_path(str(place))["RateLimit"]
+        clock = Clock()
+        endpoint = MemoryEndpoint(clock)
+        service = ZooKeeperService(
+            clock, ServerConfig(client_port=None), [endpoint], store="memory", processors=[partial(limit, clock, 0.5)]
+        )
+        service.startService()
+        clock.advance(0)
+        client, other = endpoint.connect(), endpoint.connect()
+        clock.advance(0)
+        for number in range(3):
+            client.send(ops.CREATE, create(b"/%d" % number))
+        client.send(ops.EXISTS, read(b"/2"))
+        other.send(ops.CREATE, create(b"/other"))
+        answered = []
+        for _ in range(5):
+            clock.advance(0)
+            answered.append((len(client.replies), len(other.replies)))
+            clock.advance(0.25)
+        self.assertEqual(answered, [(1, 1), (1, 1), (2, 1), (2, 1), (4, 1)])
+        clock.advance(1)
+        for number in (3, 4):
+            client.send(ops.CREATE, create(b"/%d" % number))
+        clock.advance(0)
+        stopped = service.stopService()
+        clock.pump([0] * 10)
+        self.successResultOf(stopped)
+        self.assertEqual((len(client.replies), clock.getDelayedCalls()), (5, []))
 
 
 class FrontTests(SynchronousTestCase):

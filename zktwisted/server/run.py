@@ -426,6 +426,8 @@ class Run:
                 log.error("The log could not be flushed: {reason}", reason=str(error))
         self._snapshots.stop()
         await self._close_connections()
+        if self.core.role is not None:
+            self.core.role.stop()
         for disk in self._stoppable:
             disk.stop()
 
