@@ -277,7 +277,8 @@ class Office:
                 elif isinstance(effect, ReadLog):
                     self.machine.log_read(effect.channel, self.past + list(self.proposed.items()), 0.0)
                 elif isinstance(effect, Drop):
-                    raise AssertionError(effect)
+                    # The recordings do not tell of every connection how it ended.
+                    assert effect.reason == "it has come again", effect
                 elif isinstance(effect, Leave | Exit):
                     self.ended.append(effect)
 

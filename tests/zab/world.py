@@ -290,9 +290,10 @@ class Server:
             queue.append(found[0])
             offset = found[1]
 
-    def done(self, tell: bool = True) -> Effect:
-        """Let the disk finish the oldest thing that it was asked for."""
-        effect = self.wanted.popleft()
+    def done(self, tell: bool = True, index: int = 0) -> Effect:
+        """Let the disk finish the oldest thing that it was asked for, or another one."""
+        effect = self.wanted[index]
+        del self.wanted[index]
         if self.disk_full and isinstance(effect, WriteEpoch | TakeSnapshot):
             assert self.machine is not None
             self.machine.failed(effect.token, "no space left on the disk", self.world.now)

@@ -173,6 +173,22 @@ class Joining(Links):
             if link.stage == Stage.PROMISED:
                 self._bring_up(link, now)
 
+    def _bring_up(self, link: Link, now: float) -> None:
+        """
+        Begin anew with a learner, whatever it has acknowledged before.
+
+        It may have logged proposals that are not committed, and is made to forget them before it gets them again: what
+        it said of them does not hold any more, nor what it may still have to say on an older connection.
+        """
+        for other in list(self._links.values()):
+            if other.sid == link.sid and other is not link and other.stage != Stage.HELLO:
+                self._drop(other, "it has come again")
+        self._forget_acks(link.sid)
+        super()._bring_up(link, now)
+
+    def _forget_acks(self, sid: int) -> None:
+        """Count the acknowledgements of a server no longer, for whatever is not committed."""
+
     def _last_zxid(self) -> int:
         last = super()._last_zxid()
         # The epoch begins with a zxid that no transaction has.
@@ -192,7 +208,9 @@ class Joining(Links):
         self._try_lead(now)
 
     def _try_lead(self, now: float) -> None:
-        if self.serving or not self._new_leader_acks.satisfied:
+        # Our own disk has to be among them: what is logged from now on is of this epoch.
+        acks = self._new_leader_acks
+        if self.serving or not acks.satisfied or self.sid not in acks.acks:
             return
         self.serving = True
         self.last_proposed = make_zxid(self.epoch, 0)

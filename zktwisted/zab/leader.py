@@ -252,7 +252,7 @@ class Leader(Joining):
         if self._holding:
             self._keep(commits, informs)
         for zxid, proposal in committed:
-            self._recent.append((zxid, proposal.packet))
+            self._recent.append((zxid, proposal.entry))
             effects.append(_new(Committed, (zxid,)))
         if self._syncs:
             for zxid, _ in committed:
@@ -263,6 +263,10 @@ class Leader(Joining):
         link = self._links.get(channel)
         if link is not None and not self.ended:
             self._send(link, pack_bare(quorum.SYNC, 0))
+
+    def _forget_acks(self, sid: int) -> None:
+        for proposal in self._outstanding.values():
+            proposal.acks.pop(sid, None)
 
     def _outstanding_after(self, start: int) -> list[bytes]:
         return [proposal.packet for zxid, proposal in self._outstanding.items() if zxid > start]

@@ -141,7 +141,7 @@ class Links(Machine):
         self._links: dict[int, Link] = {}
         self._nameless = 0
         self._tick = 0
-        #: Committed and perhaps not applied yet, as (zxid, PROPOSAL); cleared of what is applied now and then.
+        #: Committed and perhaps not applied yet, as (zxid, entry); cleared of what is applied now and then.
         self._recent: deque[tuple[int, bytes]] = deque()
         #: Learners for which packets are held back.
         self._holding: list[Link] = []
@@ -237,15 +237,27 @@ class Links(Machine):
     def _last_zxid(self) -> int:
         return self._history.last_zxid()
 
+    def _committed_past(self) -> tuple[int, Entries]:
+        """
+        Return the last zxid that is committed, and the window up to it.
+
+        Not what is in the tree, which may be a little behind: nobody may be told to forget what is committed.
+        """
+        self._forget_applied()
+        window = self._history.window()
+        if not self._recent:
+            return self._last_zxid(), window
+        return self._recent[-1][0], [*window, *self._recent]
+
     def _bring_up(self, link: Link, now: float) -> None:
         """Decide how, and begin."""
         link.heard = now
         limits, history = self._limits, self._history
         limit = sync.log_limit(limits.snapshot_size_factor, history.newest_snapshot_size())
-        last, window = self._last_zxid(), history.window()
+        last, window = self._committed_past()
         plan = self._plan(link.zxid, last, window, limit is not None)
         if plan is not None:
-            self._start(link, plan, self._join(link, plan.start))
+            self._begin(link, plan)
             return
         # From now on everything is kept for it, so that the log need not hold more than there is.
         link.stage = Stage.READING
@@ -253,6 +265,12 @@ class Links(Machine):
         link.held = self._join(link, last)
         self._holding.append(link)
         self._effects.append(ReadLog(link.channel, link.zxid, limit or 0))
+
+    def _begin(self, link: Link, plan: Plan) -> None:
+        if plan.kind == quorum.SNAP:
+            # An image is of what is in the tree when it is taken: that is all that can be counted on.
+            plan = plan._replace(start=self._last_zxid())
+        self._start(link, plan, self._join(link, plan.start))
 
     def _plan(self, peer: int, last: int, window: Entries, log: bool) -> Plan | None:
         return sync.plan(peer, last, window, forced=self._limits.force_snapshot_sync, log=log)
@@ -269,18 +287,18 @@ class Links(Machine):
         behind = link.held
         self._stop_holding(link)
         if plan.kind == quorum.SNAP:
-            # The image will have much of what was kept.
-            plan = plan._replace(start=self._last_zxid())
-            behind = self._join(link, plan.start)
-        self._start(link, plan, behind)
+            # The image will have what was kept.
+            self._begin(link, plan)
+        else:
+            self._start(link, plan, behind)
 
     def _join(self, link: Link, start: int) -> list[bytes]:
         """Return what is on its way and later than C{start}: committed and not in the tree yet, or not committed."""
         link.acked = self.last_proposed
         behind: list[bytes] = []
-        for zxid, proposal in self._recent:
+        for zxid, entry in self._recent:
             if zxid > start:
-                behind += (proposal, pack_bare(quorum.COMMIT, zxid))
+                behind += (pack_packet(quorum.PROPOSAL, zxid, entry), pack_bare(quorum.COMMIT, zxid))
         if not link.observer:
             behind += self._outstanding_after(start)
         return behind
