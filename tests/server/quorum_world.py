@@ -18,8 +18,9 @@ from zktwisted.edge.quorum import QuorumFactory, QuorumProtocol
 from zktwisted.server.driver import Ended, Station
 from zktwisted.server.following import LearnerDriver
 from zktwisted.server.leader import LeaderRole
-from zktwisted.server.leading import CoreHistory, LeaderDriver
+from zktwisted.server.leading import LeaderDriver
 from zktwisted.server.learner import LearnerRole
+from zktwisted.server.learners import CoreHistory
 from zktwisted.server.snapshots import Snapshots
 from zktwisted.store.database import Database, Restored
 from zktwisted.testing.disk import MemoryDisk

@@ -322,6 +322,74 @@ class StartTests(PeerCase):
             self.assertEqual([service.mode for service in services], ["stopped"] * 3)
 
 
+class ObserverMasterTests(PeerCase):
+    """Observers that turn to followers (spec: quorum 10.3)."""
+
+    def setUp(self) -> None:
+        self.made = self.ensemble(observers=2, observer_master_port=2889)
+        self.made.until_serving()
+
+    def master_of(self, sid: int) -> int:
+        """Return the id of the follower that serves an observer."""
+        found = []
+        for server in self.made.servers.values():
+            peer: Any = server.service.peer if server.service else None
+            if peer is not None and peer.observer_master is not None:
+                found += [server.sid for learner in peer.observer_master.learners() if learner.sid == sid]
+        self.assertEqual(len(found), 1, found)
+        return found[0]
+
+    def test_everything(self) -> None:
+        """Reads, writes, syncs, sessions that move: all goes through the follower, and the leader knows of nothing."""
+        leader: Any = self.made.servers[3].service
+        self.assertEqual(sorted(learner.sid for learner in leader.peer.machine.learners()), [1, 2])
+        self.assertIsNone(leader.peer.observer_master)
+        self.assertLess(self.master_of(4), 3)
+        one, two = self.client(self.made, 4), self.client(self.made, 5)
+        self.create(self.made, one, b"/a")
+        self.create(self.made, two, b"/b")
+        self.assertTrue(self.ask(self.made, one, ops.SYNC, proto.PathRequest(b"/")).ok)
+        self.assertTrue(self.has(self.made.servers[4], b"/b"))
+        session = one.session_id
+        one.move(self.made.servers[5].address)
+        self.made.until(lambda: one.connected and one.server == self.made.servers[5].address, 30)
+        self.assertEqual(one.session_id, session)
+        self.create(self.made, one, b"/c")
+        self.made.advance(20)
+        self.assertTrue(one.connected and one.session_id == session)
+        for server in self.made.servers.values():
+            self.assertTrue(self.has(server, b"/c"), server.sid)
+            self.assertEqual(server.core.metrics.digest_mismatches_count, 0)
+
+    def test_sync_of_the_follower_itself(self) -> None:
+        """The syncs of a follower's clients and of its observers' clients are told apart."""
+        master = self.master_of(4)
+        clients = [self.client(self.made, master), self.client(self.made, 4)]
+        asked = [client.send(ops.SYNC, proto.PathRequest(b"/%d" % turn)) for turn in range(5) for client in clients]
+        self.made.until(lambda: all(each is not None and each.ok for each in asked), 10)
+
+    def test_master_dies(self) -> None:
+        """An observer whose master is gone finds another, and misses nothing."""
+        master = self.master_of(4)
+        client = self.client(self.made, 3)
+        self.create(self.made, client, b"/before")
+        self.made.crash(master)
+        self.create(self.made, client, b"/meanwhile")
+        self.made.until_serving(120)
+        self.assertNotEqual(self.master_of(4), master)
+        self.made.advance(1)
+        self.assertTrue(self.has(self.made.servers[4], b"/meanwhile"))
+        self.create(self.made, self.client(self.made, 4), b"/after")
+
+    def test_stopped(self) -> None:
+        """A follower with observers leaves nothing behind."""
+        for server in self.made.servers.values():
+            server.stop()
+        self.made.advance(3)
+        for server in self.made.servers.values():
+            self.assertEqual((server.mode, server.clock.getDelayedCalls()), ("down", []))
+
+
 class ReadOnlyTests(PeerCase):
     """Reads without a quorum."""
 

@@ -32,6 +32,7 @@ from zktwisted.wire import quorum
 from zktwisted.zab import effects
 from zktwisted.zab.leader import Leader
 from zktwisted.zab.learner import Learner
+from zktwisted.zab.observer_master import ObserverMaster
 
 if TYPE_CHECKING:
     from zktwisted.config import Ensemble
@@ -49,7 +50,7 @@ _LATE = 0.1
 _MARGIN = 0.001
 
 _T = TypeVar("_T")
-_M = TypeVar("_M", Leader, Learner)
+_M = TypeVar("_M", Leader, Learner, ObserverMaster)
 
 Ended = effects.Leave | effects.Exit
 
@@ -269,11 +270,13 @@ class Driver(Generic[_M]):
             for _ in tokens:
                 newest = flushing.popleft()
             self._flushed(newest, len(tokens))
-            self.machine.persisted(tokens[-1], self._now())
+            machine: Any = self.machine
+            machine.persisted(tokens[-1], self._now())
             self.perform()
 
     def begin(self, token: int, work: Awaitable[None]) -> None:
         """Let something go on beside all else; the machine hears when it is done, or that it cannot be."""
+        machine: Any = self.machine
 
         async def run() -> None:
             try:
@@ -281,9 +284,9 @@ class Driver(Generic[_M]):
             except CancelledError:
                 return  # the role is over
             except StoreError as error:
-                outcome = partial(self.machine.failed, token, str(error))
+                outcome = partial(machine.failed, token, str(error))
             else:
-                outcome = partial(self.machine.persisted, token)
+                outcome = partial(machine.persisted, token)
             if not self._ended:
                 outcome(self._now())
                 self.perform()
@@ -297,7 +300,7 @@ class Driver(Generic[_M]):
 
         def done(result: object) -> None:
             self._work.pop(running, None)
-            if isinstance(result, Failure):
+            if isinstance(result, Failure) and not result.check(CancelledError):
                 log.failure("while working for the agreement", result)
                 self._core.fail(result.value if isinstance(result.value, Exception) else StoreError(str(result.value)))
 

@@ -7,8 +7,9 @@ is L{zktwisted.zab.learner}'s affair.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.logger import Logger
 
@@ -16,12 +17,15 @@ from zktwisted.edge.quorum import QuorumProtocol
 from zktwisted.errors import ProtocolError, StoreError
 from zktwisted.server.driver import Driver, Station
 from zktwisted.tree import image
-from zktwisted.wire import quorum
+from zktwisted.wire import ops, quorum
 from zktwisted.wire.proto import Id
 from zktwisted.wire.quorum import QuorumPacket
 from zktwisted.wire.txns import HEADER_SIZE
 from zktwisted.zab import effects
 from zktwisted.zab.learner import Learner
+
+if TYPE_CHECKING:
+    from zktwisted.server.observers import ObserverMasterDriver
 
 __all__ = ["LearnerDriver"]
 
@@ -31,6 +35,8 @@ log = Logger()
 class LearnerDriver(Driver[Learner]):
     """
     Drives a follower or an observer: the receiver of its connection to the leader, and what the role asks upstream.
+
+    @ivar master: what serves observers in the leader's stead, if anything does.
     """
 
     def __init__(
@@ -42,6 +48,9 @@ class LearnerDriver(Driver[Learner]):
         """
         super().__init__(station, make_role(self))
         self._serving = serving
+        self.master: ObserverMasterDriver | None = None
+        #: Whose syncs the leader is going to answer, in order: 0 for the role's own, else an observer's channel.
+        self._syncs: deque[int] = deque()
         self._connection: QuorumProtocol | None = None
         self._reader: image.ImageReader | None = None
         self._image: effects.LoadImage | None = None
@@ -109,7 +118,19 @@ class LearnerDriver(Driver[Learner]):
 
     def request(self, session_id: int, cxid: int, op: int, body: bytes, identities: Iterable[Id] | None) -> None:
         """Pass a request on to the leader."""
+        self.forward(0, session_id, cxid, op, body, identities)
+
+    def forward(
+        self, channel: int, session_id: int, cxid: int, op: int, body: bytes, identities: Iterable[Id] | None
+    ) -> None:
+        """
+        Pass a request on to the leader for an observer.
+
+        @param channel: the observer's, 0 for the role's own.
+        """
         if not self._ended:
+            if op == ops.SYNC:
+                self._syncs.append(channel)
             self.machine.request(session_id, cxid, op, body, identities, self._now())
             self.later()
 
@@ -125,6 +146,8 @@ class LearnerDriver(Driver[Learner]):
         zxid, entry = effect
         self._logged.pop(zxid, None)
         self.role.apply(zxid, entry)
+        if self.master is not None:
+            self.master.committed(zxid, entry)
         if self.machine.serving:
             self._newest = entry
             self._decided += 1
@@ -144,10 +167,15 @@ class LearnerDriver(Driver[Learner]):
         self.served()
 
     def _synced(self, effect: effects.Synced) -> None:
-        self.role.synced()
+        channel = self._syncs.popleft() if self._syncs else 0
+        if not channel:
+            self.role.synced()
+        elif self.master is not None:
+            self.master.synced(channel)
 
     def _revalidated(self, effect: effects.Revalidated) -> None:
-        self.role.revalidated(effect.session_id, effect.valid)
+        if self.master is None or not self.master.answered(effect.session_id, effect.valid):
+            self.role.revalidated(effect.session_id, effect.valid)
 
     def _pong(self, effect: effects.Pong) -> None:
         self.machine.pong(effect.zxid, self.role.take_touched(), self._now())

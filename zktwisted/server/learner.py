@@ -11,7 +11,7 @@ Rules: spec: quorum 8.5, 8.7, 9, 10, 11.1; server-semantics 2, 10.3.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from twisted.logger import Logger
@@ -197,6 +197,10 @@ class LearnerRole(Role):
                 self._attach(connection, session_id, timeout)
             else:
                 connection.refuse()
+
+    def touched(self, sessions: Iterable[tuple[int, int]]) -> None:
+        """Note of which sessions an observer of ours has heard: ids and timeouts in ms."""
+        self._touched.update(sessions)
 
     def take_touched(self) -> list[tuple[int, int]]:
         """Return the sessions that were heard of since the last call, with their timeouts in ms."""

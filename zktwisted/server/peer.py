@@ -13,7 +13,7 @@ Rules: spec: quorum 4, 5, 7.5, 10, 13, 14; election 8.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,8 +31,10 @@ from zktwisted.edge.quorum import Dialer, QuorumFactory
 from zktwisted.server.driver import Driver, Ended, InThread, Station
 from zktwisted.server.following import LearnerDriver
 from zktwisted.server.leader import LeaderRole
-from zktwisted.server.leading import CoreHistory, LeaderDriver
+from zktwisted.server.leading import LeaderDriver
 from zktwisted.server.learner import LearnerRole
+from zktwisted.server.learners import CoreHistory, LearnersDriver
+from zktwisted.server.observers import ObserverMasterDriver
 from zktwisted.server.readonly import ReadOnlyRole
 from zktwisted.server.snapshots import Snapshots
 from zktwisted.store.database import QuorumStorage, Restored
@@ -41,6 +43,7 @@ from zktwisted.wire.votes import ServerState, Vote
 from zktwisted.zab.effects import Exit, Limits
 from zktwisted.zab.leader import Leader
 from zktwisted.zab.learner import Learner
+from zktwisted.zab.observer_master import ObserverMaster
 
 if TYPE_CHECKING:
     from zktwisted.config import ServerConfig
@@ -116,6 +119,9 @@ class QuorumPeer:
         self.observer = member is not None and not member.voting
         self.limits = _limits(config)
         self._driver: Driver[Any] | None = None
+        self._master: ObserverMasterDriver | None = None
+        #: The masters that this observer may turn to, in the order of its turns.
+        self._masters: list[tuple[Address, ...]] = []
         self._read_only: ReadOnlyRole | None = None
         self._ports: list[IListeningPort] = []
         self._election = ElectionService(around.network, around.clock, around.monotonic, self.sid, config, ensemble)
@@ -152,6 +158,11 @@ class QuorumPeer:
     def machine(self) -> Leader | Learner | None:
         """What agrees with the others."""
         return None if self._driver is None else getattr(self._driver, "machine", None)
+
+    @property
+    def observer_master(self) -> ObserverMaster | None:
+        """What serves observers, while this server follows and has a port for them."""
+        return None if self._master is None else self._master.machine
 
     # -- life
 
@@ -281,12 +292,19 @@ class QuorumPeer:
         self._unavailable = self._now()
         self._election.on_disloyal = None
         self._election.set_state(ServerState.LOOKING)
-        ports, self._ports = self._ports, []
-        closing = [maybeDeferred(port.stopListening) for port in ports]
+        closed = self._close_ports()
+        master, self._master = self._master, None
+        if master is not None:
+            await master.close()
         await driver.close()
-        await DeferredList(closing, consumeErrors=True)
+        await closed
+        await self._close_ports()  # one that came late
         if failure is not None:
             raise failure
+
+    def _close_ports(self) -> Deferred[Any]:
+        ports, self._ports = self._ports, []
+        return DeferredList([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
 
     def _left(self, outcome: Ended) -> None:
         """@raise PeerExit: the process has to end."""
@@ -347,19 +365,23 @@ class QuorumPeer:
 
     async def _listen(self, driver: LeaderDriver) -> bool:
         """Listen for learners on every address of ours; one is enough."""
-        factory = QuorumFactory(driver, self._data_max)
         member = self.ensemble.member(self.sid)
-        addresses = member.addresses if member is not None else ()
+        await self._listen_on(driver, member.addresses if member is not None else ())
+        return bool(self._ports)
+
+    async def _listen_on(self, driver: LearnersDriver[Any], addresses: Iterable[Address]) -> None:
+        factory = QuorumFactory(driver, self._data_max)
         if self.config.quorum_listen_on_all_ips:
-            addresses = tuple(dict.fromkeys(Address("", address.port) for address in addresses))
+            addresses = dict.fromkeys(Address("", address.port) for address in addresses)
         for address in addresses:
             try:
-                self._ports.append(await self._around.network.server(address).listen(factory))
+                port = await self._around.network.server(address).listen(factory)
             except Exception as error:  # noqa: BLE001 (why ever it cannot be had, others may do)
                 log.error("Cannot listen for learners on {address}: {reason}", address=address, reason=str(error))
+            else:
+                self._ports.append(port)
             if self._stopping:
                 raise CancelledError
-        return bool(self._ports)
 
     # FOLLOWING and OBSERVING
 
@@ -383,6 +405,8 @@ class QuorumPeer:
 
         def served() -> None:
             sync_time.add(round((self._now() - begun) * 1000))
+            if not observer and self.config.observer_master_port:
+                self._serve_observers(driver)
             self._serving()
 
         driver.served = served
@@ -394,6 +418,31 @@ class QuorumPeer:
             ended = await self._wait(driver.over)
             self._left(ended)
 
+    def _serve_observers(self, follower: LearnerDriver) -> None:
+        """Be a leader to observers, too (spec: quorum 10.3)."""
+        machine = ObserverMaster(
+            self.sid,
+            self.ensemble,
+            follower.machine.epoch,
+            self._core.last_zxid,
+            CoreHistory(self._station),
+            self.limits,
+            self._now(),
+        )
+        master = self._master = follower.master = ObserverMasterDriver(self._station, follower, machine)
+        member = self.ensemble.member(self.sid)
+        hosts = dict.fromkeys(address.host for address in member.addresses) if member is not None else ()
+        follower.watch(self._listen_on(master, [Address(host, self.config.observer_master_port) for host in hosts]))
+
+    def _next_master(self) -> tuple[Address, ...]:
+        """Return whom an observer turns to next: each voter in its turn, in an order of our own."""
+        if not self._masters:
+            port = self.config.observer_master_port
+            voters = [voter for voter in self.ensemble.voters if voter.sid != self.sid]
+            self._masters = [tuple(Address(each.host, port) for each in voter.addresses) for voter in voters]
+            self._around.entropy.shuffle(self._masters)
+        return self._masters.pop()
+
     async def _follow(self, driver: LearnerDriver, leader: Member, observer: bool) -> None:
         config = self.config
         dialer = Dialer(
@@ -404,7 +453,12 @@ class QuorumPeer:
             limit=(config.connect_to_learner_master_limit or config.init_limit) * config.tick_time / 1000,
         )
         factory = QuorumFactory(driver, self._data_max)
-        dialing = Deferred.fromCoroutine(dialer.connect(leader.addresses, factory))
+        addresses = leader.addresses
+        if observer and config.observer_master_port:
+            if not self._masters:
+                await self._pause(self._around.entropy.random() * config.observer_reconnect_delay_ms / 1000)
+            addresses = self._next_master()
+        dialing = Deferred.fromCoroutine(dialer.connect(addresses, factory))
         try:
             connection = await self._wait(dialing)
         except CancelledError:
