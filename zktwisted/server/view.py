@@ -161,8 +161,8 @@ class ServerView:
 
     @property
     def approximate_data_size(self) -> int:
-        """Lengths of all paths and data."""
-        return self._core.tree.data_size
+        """Lengths of all paths and data; the root stands there twice, as in L{node_count}, once as a slash."""
+        return self._core.tree.data_size + 1
 
     @property
     def ephemerals(self) -> Mapping[int, Collection[bytes]]:
