@@ -72,9 +72,23 @@ class GroupCommitTests(SynchronousTestCase):
         self.clock.advance(0)
         self.assertEqual((self.told, self.group.in_flight), ([], 3))
         self.disk.complete()
+        self.assertEqual(self.told, [[1], ("released", 2)])
+        self.clock.advance(0)
         self.assertEqual(self.told, [[1], ("released", 2), "after"])
         self.disk.complete()
         self.assertEqual(self.told[3:], [[2, 3], ("released", 0), "after"])
+
+    def test_answered_share_the_next_flush(self) -> None:
+        """A flush that follows another leaves a turn to those who were just answered."""
+        self.disk.hold = True
+        self.add(1)
+        self.clock.advance(0)
+        self.add(2)
+        self.disk.complete()
+        self.add(3)
+        self.clock.advance(0)
+        self.disk.complete()
+        self.assertEqual(self.told, [[1], ("released", 1), "after", [2, 3], ("released", 0), "after"])
 
     def test_idle(self) -> None:
         """Who waits for all to be handed on hears of it when the last one is."""
@@ -86,6 +100,7 @@ class GroupCommitTests(SynchronousTestCase):
         self.add(2)
         self.disk.complete()
         self.assertNoResult(idle)
+        self.clock.advance(0)
         self.disk.complete()
         self.successResultOf(idle)
         self.assertEqual(self.told[-1], "after")

@@ -13,13 +13,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
-from zktwisted.server.namespaces import count_read, count_writes
+from zktwisted.server.namespaces import counter_of_reads, counter_of_writes
 from zktwisted.server.processors import decode_proposal
 from zktwisted.server.restore import RestoreTarget
 from zktwisted.server.standalone import StandaloneRole
@@ -115,9 +114,14 @@ class ZooKeeperServer:
         self.tree = DataTree()
         self.watches = Watches()
         self.reads = Reads(
-            self.tree, self.watches, schemes, skip_acl=config.skip_acl, count=partial(count_read, metrics)
+            self.tree,
+            self.watches,
+            schemes,
+            skip_acl=config.skip_acl,
+            count=counter_of_reads(metrics.read_per_namespace),
         )
         self.table = self.reads.table
+        self._count_writes = counter_of_writes(metrics.write_per_namespace)
         self.table[ops.CLOSE_SESSION] = self._close_local
         self.prepare = Prepare(
             self.tree,
@@ -330,7 +334,7 @@ class ZooKeeperServer:
         self.prepare.applied(proposal)
         self.reads.zxid = zxid
         if not applied.err:
-            count_writes(self.metrics, proposal)
+            self._count_writes(proposal)
         if not zxid % _DIGEST_EVERY and self.config.digest_enabled:
             self.digests.append((zxid, self.tree.digest, 2))
         if changes:

@@ -201,6 +201,15 @@ class MetricSet:
         else:
             member.add(value, times)
 
+    def member(self, key: str) -> Summary | None:
+        """Return the key's summary, to be added to directly; C{None}: it is one too many, or these are counters."""
+        if self._kind is None:
+            return None
+        member = self._members.get(key)
+        if member is None and len(self._members) < self.LIMIT:
+            member = self._members[key] = self._kind(self._random)
+        return member if isinstance(member, Summary) else None
+
     def reset(self) -> None:
         """Forget the values; the keys stay."""
         for key, member in self._members.items():

@@ -6,62 +6,75 @@ The figures are ZooKeeper's C{read_per_namespace} and C{write_per_namespace}, in
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from zktwisted.tree.prepare import Proposal
 from zktwisted.wire import ops, txns
 
 if TYPE_CHECKING:
-    from zktwisted.server.metrics import ServerMetrics
+    from zktwisted.server.metrics import MetricSet, Summary
+    from zktwisted.tree.proposal import Proposal
 
-__all__ = ["count_read", "count_writes"]
+__all__ = ["counter_of_reads", "counter_of_writes"]
 
 _STAT_SIZE = 68
 _WITH_DATA = frozenset((ops.CREATE, ops.CREATE2, ops.CREATE_CONTAINER, ops.CREATE_TTL, ops.SET_DATA))
 _COUNTED = _WITH_DATA | {ops.DELETE, ops.DELETE_CONTAINER}
 
 
-def _namespace(path: bytes) -> str:
-    """Return the first element of a path, empty for the root."""
-    parts = path.split(b"/", 2)
-    return parts[1].decode("utf-8", "replace") if len(parts) > 1 else ""
-
-
-def count_read(metrics: ServerMetrics, path: bytes, size: int) -> None:
+def _counter(sizes: MetricSet, extra: int) -> Callable[[bytes, int], None]:
     """
-    Count one node read.
+    Return what counts one use of a path.
 
-    @param size: bytes of its data, or of its children's names.
+    This runs for every operation, so the summary of each first element is remembered by its bytes.
     """
-    namespace = _namespace(path)
-    if namespace:
-        metrics.read_per_namespace.add(namespace, len(path) + size + _STAT_SIZE)
+    known: dict[bytes, Summary] = {}
+
+    def count(path: bytes, size: int) -> None:
+        end = path.find(b"/", 1)
+        first = path[1:end] if end > 0 else path[1:]
+        summary = known.get(first)
+        if summary is None:
+            if not first:
+                return
+            summary = sizes.member(first.decode("utf-8", "replace"))
+            if summary is None:
+                return
+            if len(known) < sizes.LIMIT:
+                known[first] = summary
+        summary.add(len(path) + size + extra)
+
+    return count
 
 
-def count_writes(metrics: ServerMetrics, proposal: Proposal) -> None:
-    """Count the operations of a transaction that has been applied."""
-    if proposal.fused:
-        # Of a create the last one is the new node, in front of it is its parent.
-        touched = proposal.touched if proposal.header.type == ops.MULTI else proposal.touched[-1:]
-        for path, node in touched:
-            namespace = _namespace(path)
-            if namespace:
-                metrics.write_per_namespace.add(namespace, len(path) + (len(node.data) if node.data else 0))
-        return
-    operations = proposal.operations
-    if operations is None:
-        op = proposal.header.type
+def counter_of_reads(sizes: MetricSet) -> Callable[[bytes, int], None]:
+    """Return what counts one node read: its path, and the bytes of its data, or of its children's names."""
+    return _counter(sizes, _STAT_SIZE)
+
+
+def counter_of_writes(sizes: MetricSet) -> Callable[[Proposal], None]:
+    """Return what counts the operations of a transaction that has been applied."""
+    count = _counter(sizes, 0)
+
+    def count_one(op: int, txn: Any) -> None:
         if op in _COUNTED:
-            _count_write(metrics, op, proposal.body)
-    elif not txns.is_failed(operations):
-        for op, txn in operations:
-            if op in _COUNTED:
-                _count_write(metrics, op, txn)
+            data = txn.data if op in _WITH_DATA else None
+            count(txn.path, len(data) if data else 0)
 
+    def count_all(proposal: Proposal) -> None:
+        operations = proposal.operations
+        if proposal.fused:
+            touched = proposal.touched
+            if proposal.header.type != ops.MULTI:
+                # Of a create the last one is the new node, in front of it is its parent.
+                touched = touched[-1:]
+            for path, node in touched:
+                data = node.data
+                count(path, len(data) if data else 0)
+        elif operations is None:
+            count_one(proposal.header.type, proposal.body)
+        elif not txns.is_failed(operations):
+            for op, txn in operations:
+                count_one(op, txn)
 
-def _count_write(metrics: ServerMetrics, op: int, txn: Any) -> None:
-    path = txn.path
-    namespace = _namespace(path)
-    if namespace:
-        data = txn.data if op in _WITH_DATA else None
-        metrics.write_per_namespace.add(namespace, len(path) + (len(data) if data else 0))
+    return count_all

@@ -21,6 +21,7 @@ __all__ = ["encode_sync_reply", "encode_write_reply"]
 
 _pack_int = Struct(">i").pack
 _pack_result = Struct(">i?i").pack
+_SET_DATA = _pack_result(ops.SET_DATA, False, 0)
 
 
 def encode_write_reply(op: int, xid: int, zxid: int, applied: Applied) -> bytes:
@@ -55,7 +56,7 @@ def _encode_result(result: tuple[int, Applied]) -> bytes:
     if op == ops.ERROR or err:
         return _pack_result(ops.ERROR, False, err) + _pack_int(err)
     if op == ops.SET_DATA:
-        return _pack_result(op, False, 0) + applied.stat
+        return _SET_DATA + applied.stat
     if op == ops.CREATE:
         return _pack_result(op, False, 0) + jute.pack_buffer(applied.path)
     if op in (ops.CREATE2, ops.CREATE_CONTAINER, ops.CREATE_TTL):

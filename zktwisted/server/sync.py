@@ -47,6 +47,7 @@ class GroupCommit(Generic[Item]):
         "_call",
         "_call_later",
         "_committing",
+        "_ended",
         "_failed",
         "_flush_delay",
         "_flushed",
@@ -96,6 +97,8 @@ class GroupCommit(Generic[Item]):
         self._gathered: list[Item] = []
         self._call: IDelayedCall | None = None
         self._committing = self._in_commit = self._stopped = False
+        # Whether a batch has been handed on, and C{after_batch} waits for the next flush to begin.
+        self._ended = False
         # When the last flush began, and how much had gathered when it was last waited for more.
         self._flushed = 0.0
         self._waited_for = 0
@@ -150,6 +153,15 @@ class GroupCommit(Generic[Item]):
         for waiting in idle:
             waiting.callback(None)
 
+    def _look_first(self) -> None:
+        """
+        Let a turn pass before what has gathered is flushed: who has just been answered shares the flush.
+
+        Clients that wait for each answer would otherwise part into two groups, each with flushes of its own.  A reactor
+        polls between this call and what it asks for; it need not between the end of a flush and this call.
+        """
+        self._call = self._call_later(0, self._turn_ends)
+
     def _turn_ends(self) -> None:
         """Flush what this turn has brought, or wait for more of it as C{flushDelay} says (spec: storage 2.4)."""
         self._call = None
@@ -178,6 +190,9 @@ class GroupCommit(Generic[Item]):
                 self._storage.commit(partial(self._landed, batch))
         finally:
             self._in_commit = False
+        if self._ended:
+            self._ended = False
+            self._after_batch()
 
     def _landed(self, batch: list[Item], error: Exception | None) -> None:
         """Go on behind a flush, or stop: a batch of which only a part was handed on must not be built upon."""
@@ -200,7 +215,10 @@ class GroupCommit(Generic[Item]):
         self.in_flight -= len(batch)
         self._released()
         if self._gathered:
-            self._commit()
-        self._after_batch()
+            self._ended = True
+            if self._call is None:
+                self._call = self._call_later(0, self._look_first)
+        else:
+            self._after_batch()
         if not self.in_flight:
             self._tell_idle()
