@@ -202,6 +202,9 @@ class AcceptTests(World):
             (hello(0, ("10.0.9.9", 1)), ["10.0.9.9"]),
             (pack(">q", 0), []),
             (hello(0, ("0.0.0.0", 3888)), []),
+            # Not where somebody else is.
+            (hello(0, ("10.0.0.3", 3888), ("10.0.0.2", 3888)), []),
+            (hello(1, ("10.0.0.3", 3888)), ["10.0.0.1"]),
         ):
             self.wires = Wires()
             self.make()

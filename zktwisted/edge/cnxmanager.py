@@ -493,7 +493,17 @@ class QuorumCnxManager:
                 peer.channel.close()
                 peer.channel = None
             connection.say_goodbye()
-            self._dial(peer, tuple(Address(host, port) for host, port in message.usable))
+            self._dial(peer, self._believable(sid, message))
+
+    def _believable(self, sid: int, message: InitialMessage) -> tuple[Address, ...]:
+        """
+        Where it wants to be called: not where another server is, which would take us for a new connection of ours.
+        """
+        addresses = [Address(host, port) for host, port in message.usable]
+        others = [member for each in self._ensembles for member in each.members if member.sid != sid]
+        return tuple(
+            address for address in addresses if not any(address in member.election_addresses for member in others)
+        )
 
     def received(self, connection: ElectionProtocol, body: bytes) -> None:
         """A server says something."""
