@@ -82,6 +82,7 @@ class FakeView:
     peer_state: str | None = None
     leading: Leading | None = None
     learner_master_id: int | None = None
+    synced_observers: int | None = None
     client_port: int = 2181
     stats: ServerStats = field(default_factory=ServerStats)
     metrics: ServerMetrics = field(default_factory=ServerMetrics)

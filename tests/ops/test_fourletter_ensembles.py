@@ -75,6 +75,7 @@ class RoleCase(SynchronousTestCase):
         view.client_port = view.config.client_port or -1
         if role == "leader":
             view.leading = Leading(3, 2, 0, 1, 0, 9465)
+            view.synced_observers = 1
         if role == "observer":
             view.learner_master_id = 2
         if "srvr" in golden:

@@ -73,10 +73,11 @@ class RoleTests(ViewCase):
         followers = [learner(1), learner(2, forwarding=False), learner(7, voting=False)]
         observers = [learner(4, observer=True), learner(5, observer=True, forwarding=False)]
         machine = SimpleNamespace(learners=lambda: [*followers, *observers], pending_syncs=6)
-        self.view.peer = SimpleNamespace(machine=machine)
+        self.view.peer = SimpleNamespace(machine=machine, observer_master=None)
         self.view.begin()
         self.now += 1.5
         self.assertEqual(self.view.leading, Leading(5, 2, 1, 1, 6, 1500))
+        self.assertEqual(self.view.synced_observers, 1)
         self.take_role("follower")
         self.assertIsNone(self.view.leading)
 
@@ -84,12 +85,20 @@ class RoleTests(ViewCase):
         """An observer tells whom it listens to."""
         self.take_role("observer")
         self.assertEqual(self.view.learner_master_id, -1)
-        self.view.peer = SimpleNamespace(vote=SimpleNamespace(leader=2))
+        self.view.peer = SimpleNamespace(learner_master=2, machine=None, observer_master=None)
         self.assertEqual(self.view.learner_master_id, 2)
-        self.view.peer.vote = None
-        self.assertEqual(self.view.learner_master_id, -1)
         self.take_role("follower")
         self.assertIsNone(self.view.learner_master_id)
+
+    def test_serving_observers(self) -> None:
+        """A follower that serves observers tells how many; one that does not tells nothing."""
+        self.take_role("follower")
+        self.assertIsNone(self.view.synced_observers)
+        self.view.peer = SimpleNamespace(machine=None, observer_master=None)
+        self.assertIsNone(self.view.synced_observers)
+        observers = [learner(4, observer=True), learner(5, observer=True, forwarding=False)]
+        self.view.peer.observer_master = SimpleNamespace(learners=lambda: observers)
+        self.assertEqual(self.view.synced_observers, 1)
 
     def test_begin(self) -> None:
         """Uptime and figures are those of the role."""

@@ -421,7 +421,7 @@ class Settings:
     )
     multi_address_reachability_check_enabled: bool = setting(
         "multiAddress.reachabilityCheckEnabled", True,
-        "Of several addresses use one that answers; here they are tried in turn in any case.", strict=True,
+        "Of several addresses use one that answers; that is always so here.", strict=True,
         section=ENSEMBLE, ensemble=True
     )
     multi_address_reachability_check_timeout_ms: int = setting(

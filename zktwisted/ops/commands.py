@@ -465,13 +465,14 @@ def quorum_gauges(view: ServerView) -> Iterator[tuple[str, int]]:
     if view.peer_state is None or view.config.ensemble is None:
         return
     yield "quorum_size", len(view.config.ensemble.voters)
+    if view.synced_observers is not None:
+        yield "synced_observers", view.synced_observers
     leading = view.leading
     if leading is None:
         return
     yield "learners", leading.learners
     yield "synced_followers", leading.synced_followers
     yield "synced_non_voting_followers", leading.synced_non_voting_followers
-    yield "synced_observers", leading.synced_observers
     yield "pending_syncs", leading.pending_syncs
     yield "leader_uptime", leading.uptime_ms
     yield "last_proposal_size", view.stats.proposal.last

@@ -172,6 +172,10 @@ class ServerView(Protocol):
         """On an observer only: the id of the server that it gets everything from, -1 if unknown."""
 
     @property
+    def synced_observers(self) -> int | None:
+        """How many observers follow this server and have caught up; C{None} if it does not serve observers."""
+
+    @property
     def client_port(self) -> int:
         """The port that is bound for clients, -1 if none."""
 

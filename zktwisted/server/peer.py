@@ -104,6 +104,8 @@ class QuorumPeer:
     @ivar state: what it is now.
     @ivar accepted_epoch: as on disk, like L{current_epoch}.
     @ivar machine: what agrees with the others, C{None} while LOOKING.
+    @ivar learner_master: the id of the server that we followed or observed last, -1 at first; of one that serves
+        observers in the leader's stead, if that is so.
     """
 
     def __init__(self, config: ServerConfig, ensemble: Ensemble, around: Surroundings) -> None:
@@ -121,7 +123,8 @@ class QuorumPeer:
         self._driver: Driver[Any] | None = None
         self._master: ObserverMasterDriver | None = None
         #: The masters that this observer may turn to, in the order of its turns.
-        self._masters: list[tuple[Address, ...]] = []
+        self.learner_master = -1
+        self._masters: list[Member] = []
         self._read_only: ReadOnlyRole | None = None
         self._ports: list[IListeningPort] = []
         self._election = ElectionService(around.network, around.clock, around.monotonic, self.sid, config, ensemble)
@@ -434,12 +437,10 @@ class QuorumPeer:
         hosts = dict.fromkeys(address.host for address in member.addresses) if member is not None else ()
         follower.watch(self._listen_on(master, [Address(host, self.config.observer_master_port) for host in hosts]))
 
-    def _next_master(self) -> tuple[Address, ...]:
+    def _next_master(self) -> Member:
         """Return whom an observer turns to next: each voter in its turn, in an order of our own."""
         if not self._masters:
-            port = self.config.observer_master_port
-            voters = [voter for voter in self.ensemble.voters if voter.sid != self.sid]
-            self._masters = [tuple(Address(each.host, port) for each in voter.addresses) for voter in voters]
+            self._masters = [voter for voter in self.ensemble.voters if voter.sid != self.sid]
             self._around.entropy.shuffle(self._masters)
         return self._masters.pop()
 
@@ -453,11 +454,13 @@ class QuorumPeer:
             limit=(config.connect_to_learner_master_limit or config.init_limit) * config.tick_time / 1000,
         )
         factory = QuorumFactory(driver, self._data_max)
-        addresses = leader.addresses
+        master, addresses = leader, leader.addresses
         if observer and config.observer_master_port:
             if not self._masters:
                 await self._pause(self._around.entropy.random() * config.observer_reconnect_delay_ms / 1000)
-            addresses = self._next_master()
+            master = self._next_master()
+            addresses = tuple(Address(each.host, config.observer_master_port) for each in master.addresses)
+        self.learner_master = master.sid
         dialing = Deferred.fromCoroutine(dialer.connect(addresses, factory))
         try:
             connection = await self._wait(dialing)

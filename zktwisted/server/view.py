@@ -113,11 +113,20 @@ class ServerView:
 
     @property
     def learner_master_id(self) -> int | None:
-        """On an observer: the leader's id."""
+        """On an observer: the id of the leader, or of the follower that serves it in the leader's stead."""
         if self.mode != "observer":
             return None
-        vote = None if self.peer is None else self.peer.vote
-        return -1 if vote is None else vote.leader
+        master: int = -1 if self.peer is None else self.peer.learner_master
+        return master
+
+    @property
+    def synced_observers(self) -> int | None:
+        """On a leader, and on a follower that serves observers: how many of them have caught up."""
+        master = None if self.peer is None or self.mode != "follower" else self.peer.observer_master
+        if master is not None:
+            return sum(bool(learner.forwarding) for learner in master.learners())
+        leading = self.leading
+        return None if leading is None else leading.synced_observers
 
     @property
     def client_port(self) -> int:
