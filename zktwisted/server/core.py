@@ -567,6 +567,9 @@ class ZooKeeperServer:
     def _trailer(self) -> Trailer:
         zxid = self.reads.zxid
         digest = None
+        if self._fuzzy:
+            # An image that came while the leader went on: it has the digest of no transaction.
+            return Trailer(None, None)
         if self.config.digest_enabled:
             digest = SnapshotDigest(zxid, 2, self.tree.digest if zxid else 0)
         return Trailer(digest, zxid if self.config.serialize_last_processed_zxid_enabled else None)

@@ -34,6 +34,8 @@ class RestoreTarget:
     def __init__(self, server: ZooKeeperServer) -> None:
         self._server = server
         self._fuzzy_until = 0
+        # Whether it is not known how far: then it is until the first digest that agrees.
+        self._fuzzy = False
         self._told = False
 
     def reset(self) -> None:
@@ -50,6 +52,7 @@ class RestoreTarget:
 
     def loaded(self, zxid: int, digest: SnapshotDigest | None) -> None:
         """Note how far the snapshot is fuzzy: only from there on do digests have to agree."""
+        self._fuzzy = zxid > 0 and digest is None
         self._fuzzy_until = digest.zxid if digest is not None and digest.zxid > zxid else zxid
 
     def apply_entry(self, entry: bytes) -> None:
@@ -63,7 +66,11 @@ class RestoreTarget:
         server.tree.apply(header, body)
         if digest is None or header.zxid < self._fuzzy_until or not server.config.digest_enabled:
             return
-        if digest.version == 2 and digest.tree_digest != server.tree.digest:
+        if digest.version != 2:
+            return
+        if digest.tree_digest == server.tree.digest:
+            self._fuzzy = False
+        elif not self._fuzzy:
             server.metrics.digest_mismatches_count += 1
             if not self._told:
                 self._told = True
