@@ -26,57 +26,9 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.zab.world import Server, World, parse, say, show
-from zktwisted.zab.effects import (
-    Apply,
-    Committed,
-    Drop,
-    Effect,
-    Exit,
-    Lead,
-    Leave,
-    LoadImage,
-    Log,
-    Note,
-    Serve,
-    Synced,
-    TakeSnapshot,
-    Truncate,
-    WriteEpoch,
-)
+from tests.zab.world import Server, World, parse, say, show, words_of
 
 SCENARIOS = Path(__file__).parent.parent / "scenarios"
-
-
-def words_of(effect: Effect) -> str:
-    """Show an effect that is not a packet in words."""
-    if isinstance(effect, WriteEpoch):
-        return f"{effect.name} {effect.epoch}"
-    if isinstance(effect, Log):
-        return f"log {show(effect.zxid)}"
-    if isinstance(effect, LoadImage):
-        return f"load the image of {show(effect.zxid)}"
-    if isinstance(effect, Truncate):
-        return f"truncate to {show(effect.zxid)}"
-    if isinstance(effect, TakeSnapshot):
-        return "snapshot"
-    if isinstance(effect, Apply):
-        return f"applies {show(effect.zxid)}"
-    if isinstance(effect, Committed):
-        return f"commits {show(effect.zxid)}"
-    if isinstance(effect, Lead):
-        return f"leads epoch {effect.epoch}"
-    if isinstance(effect, Serve):
-        return f"serves epoch {effect.epoch}"
-    if isinstance(effect, Drop):
-        return f"drops a learner, {effect.reason}"
-    if isinstance(effect, Leave):
-        return f"leaves, {effect.reason}"
-    if isinstance(effect, Exit):
-        return f"exits with {effect.status}, {effect.reason}"
-    if isinstance(effect, Note):
-        return f"notes, {effect.text}"
-    return "answers a sync" if isinstance(effect, Synced) else repr(effect)
 
 
 class Story:

@@ -23,20 +23,29 @@ from zktwisted.zab.effects import (
     Drop,
     Effect,
     Exit,
+    Forwarded,
     Lead,
+    Leave,
     Limits,
     LoadImage,
     Log,
+    Note,
     Pong,
     ReadLog,
+    Revalidate,
+    Revalidated,
     Send,
     SendImage,
+    Serve,
+    Synced,
     TakeSnapshot,
+    Touched,
     Truncate,
     WriteEpoch,
 )
 from zktwisted.zab.leader import Leader
 from zktwisted.zab.learner import Learner
+from zktwisted.zab.machine import Machine
 
 _header = Struct(">qiqqi")
 
@@ -95,6 +104,63 @@ def say(packet: QuorumPacket | Image) -> str:
     if kind == quorum.REVALIDATE:
         return f"{name} {data.hex() if data else ''}"
     return f"{name} {show(zxid)}"
+
+
+def words_of(effect: Effect) -> str:
+    """Show an effect that is not a packet in words."""
+    if isinstance(effect, WriteEpoch):
+        return f"{effect.name} {effect.epoch}"
+    if isinstance(effect, Log):
+        return f"log {show(effect.zxid)}"
+    if isinstance(effect, LoadImage):
+        return f"load the image of {show(effect.zxid)}"
+    if isinstance(effect, Truncate):
+        return f"truncate to {show(effect.zxid)}"
+    if isinstance(effect, TakeSnapshot):
+        return "snapshot"
+    if isinstance(effect, Apply):
+        return f"applies {show(effect.zxid)}"
+    if isinstance(effect, Committed):
+        return f"commits {show(effect.zxid)}"
+    if isinstance(effect, Lead):
+        return f"leads epoch {effect.epoch}"
+    if isinstance(effect, Serve):
+        return f"serves epoch {effect.epoch}"
+    if isinstance(effect, Drop):
+        return f"drops a learner, {effect.reason}"
+    if isinstance(effect, Leave):
+        return f"leaves, {effect.reason}"
+    if isinstance(effect, Exit):
+        return f"exits with {effect.status}, {effect.reason}"
+    if isinstance(effect, Note):
+        return f"notes, {effect.text}"
+    if isinstance(effect, ReadLog):
+        return f"reads the log from {show(effect.zxid)} for {effect.channel}"
+    if isinstance(effect, SendImage):
+        return f"{effect.channel} < an image"
+    if isinstance(effect, Forwarded):
+        return f"{effect.channel} forwards {ops.OpCode(effect.op).name.lower()} of {effect.session_id}"
+    if isinstance(effect, Revalidate | Revalidated | Touched):
+        return f"{type(effect).__name__.lower()} {' '.join(map(str, effect))}"
+    return "answers a sync" if isinstance(effect, Synced) else f"wants a pong {show(effect.zxid)}"  # type: ignore[union-attr]
+
+
+def hear(machine: Machine) -> list[str]:
+    """Return in words what a machine wants done, packet by packet."""
+    found = []
+    for effect in machine.take():
+        if isinstance(effect, Send | Broadcast):
+            channels = [effect.channel] if isinstance(effect, Send) else effect.channels
+            packets, offset = [], 0
+            while offset < len(effect.data):
+                one = read_packet(effect.data, offset)
+                assert one is not None, "half a packet"
+                packets.append(one[0])
+                offset = one[1]
+            found += [f"{channel} < {say(packet)}" for channel in channels for packet in packets]
+        else:
+            found.append(words_of(effect))
+    return found
 
 
 class Link:
@@ -274,7 +340,7 @@ class Server:
             self.exit_status = effect.status
             self.told.append(effect)
         else:
-            if type(effect).__name__ == "Serve":
+            if isinstance(effect, Serve):
                 self.serving = True
             self.told.append(effect)
 
