@@ -62,6 +62,8 @@ ROOMS = {
     ),
     "interfaces": Room(ours=("wire", "errors"), others=("zope",)),
     "edge": Room(ours=_EDGE, others=(*_TWISTED, "OpenSSL", "service_identity")),
+    # It moves the machine of elections, as the server's drivers move those of the broadcast.
+    "edge.election": Room(ours=(*_EDGE, "zab"), others=_TWISTED),
     "server": Room(ours=_SERVER, others=_TWISTED),
     "ops": Room(ours=("server", "edge", "config", "errors", "interfaces", "ops", "_version"), others=_TWISTED),
     "client": Room(ours=("client", "wire", "errors"), others=_TWISTED),

@@ -11,8 +11,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from zktwisted.config import ServerConfig
 from zktwisted.ops.commands import ConnectionView, ServerView, WatchesView
-from zktwisted.ops.view import Leading
 from zktwisted.server.metrics import ServerMetrics, ServerStats
+from zktwisted.server.view import Leading
 
 
 @dataclass(eq=False)

@@ -16,7 +16,7 @@ from zktwisted.config import Ensemble, ServerConfig
 from zktwisted.ops import commands
 from zktwisted.ops.commands import Commands
 from zktwisted.ops.fourletter import FourLetterWords
-from zktwisted.ops.view import Leading
+from zktwisted.server.view import Leading
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "fourletter" / "ensembles_3.9.5.jsonl"
 ROLES = ("leader", "follower", "observer", "read-only")

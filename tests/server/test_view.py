@@ -8,9 +8,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from zktwisted.config import Ensemble, ServerConfig
-from zktwisted.ops.view import Leading
 from zktwisted.server.metrics import ServerStats
-from zktwisted.server.view import ServerView
+from zktwisted.server.view import Leading, ServerView
 from zktwisted.tree.sessions import SessionTracker
 
 SERVERS = "server.1=a:1:2\nserver.2=b:1:2\nserver.3=c:1:2\nserver.4=d:1:2:observer"

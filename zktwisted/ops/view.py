@@ -7,13 +7,14 @@ Reading is all that they allow, but for the reset of a connection's figures.  No
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from zktwisted.config import ServerConfig
     from zktwisted.server.metrics import ServerMetrics, ServerStats
+    from zktwisted.server.view import Leading
 
-__all__ = ["ConnectionView", "HasSession", "Leading", "ServerView", "WatchesView"]
+__all__ = ["ConnectionView", "HasSession", "ServerView", "WatchesView"]
 
 
 class ConnectionView(Protocol):
@@ -110,26 +111,6 @@ class WatchesView(Protocol):
 
     def by_path(self) -> Iterator[tuple[bytes, list[object]]]:
         """The L{HasSession} that watch each path in the data table."""
-
-
-class Leading(NamedTuple):
-    """
-    What a leader knows of those who follow it.
-
-    @ivar learners: connected, whether they have caught up or not.
-    @ivar synced_followers: followers that have caught up and get every proposal.
-    @ivar synced_non_voting_followers: those among them that have no vote.
-    @ivar synced_observers: observers that have caught up.
-    @ivar pending_syncs: answers to C{sync} that wait for a commit.
-    @ivar uptime_ms: since it leads.
-    """
-
-    learners: int
-    synced_followers: int
-    synced_non_voting_followers: int
-    synced_observers: int
-    pending_syncs: int
-    uptime_ms: int
 
 
 class ServerView(Protocol):

@@ -8,21 +8,40 @@ start; every answer is read from the core, and in an ensemble from the peer, whe
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from zktwisted.config import ServerConfig
 from zktwisted.edge.client import ClientFactory, ClientProtocol
-from zktwisted.ops.view import Leading
 from zktwisted.server.front import FrontServer
 from zktwisted.server.metrics import ServerMetrics, ServerStats
 from zktwisted.tree.quota import StatsTrack, limits_path, stats_path
 from zktwisted.tree.watches import Watches
 
-__all__ = ["ServerView"]
+__all__ = ["Leading", "ServerView"]
 
 
 #: What each role does, in the words of ZooKeeper's peer states.
 _STATES = {"leader": "leading", "follower": "following", "observer": "observing"}
+
+
+class Leading(NamedTuple):
+    """
+    What a leader knows of those who follow it.
+
+    @ivar learners: connected, whether they have caught up or not.
+    @ivar synced_followers: followers that have caught up and get every proposal.
+    @ivar synced_non_voting_followers: those among them that have no vote.
+    @ivar synced_observers: observers that have caught up.
+    @ivar pending_syncs: answers to C{sync} that wait for a commit.
+    @ivar uptime_ms: since it leads.
+    """
+
+    learners: int
+    synced_followers: int
+    synced_non_voting_followers: int
+    synced_observers: int
+    pending_syncs: int
+    uptime_ms: int
 
 
 class ServerView:
