@@ -207,7 +207,9 @@ class Leader(Joining):
     # -- acknowledgements and commits (spec: quorum 8.2)
 
     def _acknowledged(self, link: Link, zxid: int) -> None:
-        link.acked = zxid
+        if zxid > link.acked:
+            # The acknowledgement of UPTODATE comes with the zxid of the epoch, and says nothing of proposals.
+            link.acked = zxid
         if not link.observer:
             self._ack(link.sid, zxid)
 

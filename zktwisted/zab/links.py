@@ -364,6 +364,7 @@ class Links(Machine):
         link.stage = Stage.SERVING
         link.heard = now
         link.ack_deadline = self._tick + self._limits.sync_limit
+        link.acked = max(link.acked, make_zxid(self.epoch, 0))
         self._send(link, b"".join([pack_bare(quorum.UPTODATE, -1), *held]))
         self._regroup()
 
