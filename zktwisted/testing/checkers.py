@@ -4,7 +4,8 @@ What must be true of the servers of an ensemble after every step, whatever was d
 - One leader is established per epoch, and it has in its history all that was ever committed.
 - Everywhere the same transaction does the same to the same state: as zxids are dense within an epoch, the servers'
   sequences are then prefixes of one another.
-- What is committed is on the disks of a quorum, flushed.
+- What is committed is on the disks of a quorum, flushed; so is the history that a leader begins with.
+- A server for which an epoch is current has the history with which that epoch began.
 - Epochs on a disk never fall, and none is current that was not accepted.
 - A server that serves stands where every other stood at that zxid.
 - Nothing is left to be done behind the end of a process.
@@ -18,6 +19,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from zktwisted.store.snapshot import snapshot_files
+from zktwisted.testing.disk import MemoryDisk
 from zktwisted.wire import ops
 from zktwisted.wire.ops import show_zxid, zxid_epoch
 
@@ -78,6 +80,8 @@ class ServerChecker:
         self._states: dict[int, _State] = {}
         self._epochs: dict[int, tuple[bytes, bytes]] = {}
         self._tops: dict[int, int] = {}
+        #: What was on a server's disk when an epoch became current there.
+        self._took_up: dict[tuple[int, int], dict[str, bytes]] = {}
         self._looked_at: dict[int, tuple[object, int, int]] = {}
 
     def _complain(self, what: str) -> None:
@@ -114,7 +118,8 @@ class ServerChecker:
 
     def stopped(self, server: MemoryServer) -> None:
         """A process has stopped in order: it must have cleared up."""
-        left = server.clock.getDelayedCalls()
+        # What a disk has begun it finishes, whoever is still interested.
+        left = [call for call in server.clock.getDelayedCalls() if not _of_disk(call)]
         if left:
             self._complain(f"server {server.sid} has stopped and left to be called: {left}")
         connections = self._ensemble.network.ends_at(server.host.address)
@@ -135,6 +140,7 @@ class ServerChecker:
             self._complain(f"server {server.sid} leads epoch {epoch} with a history up to {show_zxid(before)}")
         self.leaders[epoch] = server.sid, ensemble.world.now
         self.bases[epoch] = before
+        self._check_base(server, epoch, before)
         ends = self._ends(epoch)
         for earlier, top in self._tops.items():
             if earlier < epoch and ends.get(earlier, 0) < top:
@@ -142,6 +148,18 @@ class ServerChecker:
                     f"server {server.sid} leads epoch {epoch} without {show_zxid(top)}, which was committed:"
                     f" its history ends with {show_zxid(before)}"
                 )
+
+    def _check_base(self, server: MemoryServer, epoch: int, base: int) -> None:
+        """With NEWLEADER a quorum has the leader's history on disk, and only then its epoch is current there."""
+        entry = self.entries.get(base)
+        if entry is None:
+            return
+        durable = [sid for sid, each in self._ensemble.servers.items() if _holds(each.disk.files, base, entry)]
+        if not contains_quorum(self._ensemble, durable):
+            self._complain(f"server {server.sid} leads with {show_zxid(base)}, and only the disks of {durable} have it")
+        for (sid, taken), files in self._took_up.items():
+            if taken == epoch and not _holds(files, base, entry):
+                self._complain(f"epoch {epoch} became current on server {sid} without {show_zxid(base)}")
 
     def _begun_alone(self, zxid: int) -> None:
         """Without an ensemble, what is on disk at the start is what was agreed upon; the rest never was."""
@@ -224,8 +242,19 @@ class ServerChecker:
         self._epochs[sid] = accepted, current
         if int(accepted or 0) < int(before[0] or 0) or int(current or 0) < int(before[1] or 0):
             self._complain(f"the epochs of server {sid} have fallen from {before} to {(accepted, current)}")
+        if current != before[1]:
+            self._take_up(server, int(current or 0))
         if accepted and int(current or 0) > int(accepted):
             self._complain(f"the epoch {current!r} is current on server {sid}, where {accepted!r} is accepted")
+
+    def _take_up(self, server: MemoryServer, epoch: int) -> None:
+        files = server.disk.files
+        if epoch not in self.bases:
+            self._took_up[server.sid, epoch] = dict(files)
+            return
+        base = self.bases[epoch]
+        if base in self.entries and not _holds(files, base, self.entries[base]):
+            self._complain(f"epoch {epoch} became current on server {server.sid} without {show_zxid(base)}")
 
     def _check_state(self, server: MemoryServer) -> None:
         core = server.core
@@ -265,6 +294,10 @@ class ServerChecker:
             if zxid not in self.entries:
                 raise Violation(f"nobody has ever made {show_zxid(zxid)}, which is in the history")
         return [(zxid, self.entries[zxid]) for zxid in found]
+
+
+def _of_disk(call: Any) -> bool:
+    return isinstance(getattr(call.func, "__self__", None), MemoryDisk)
 
 
 def _state(core: Any) -> _State:

@@ -65,6 +65,7 @@ class History:
         self.errors: dict[int, int] = {}
         self.opened: dict[int, int] = {}
         self.closed: dict[int, int] = {}
+        self._cxids: dict[int, int] = {}
         for zxid, entry in entries:
             header, body, _ = txns.decode_entry(entry)
             self._add(zxid, header, body)
@@ -92,6 +93,11 @@ class History:
                     self._apply(zxid, header.client_id, kind, one)
         else:
             self._apply(zxid, header.client_id, header.type, body)
+        if header.cxid > 0 and zxid not in self.errors:
+            # What a session has asked elsewhere, before it moved, fails if it comes late.
+            if header.cxid < self._cxids.get(header.client_id, 0):
+                raise Violation(f"{show_zxid(zxid)} was asked before what its session has had done already: {header}")
+            self._cxids[header.client_id] = header.cxid
 
     def _owner(self, path: bytes) -> int:
         last = self.nodes[path][-1][1]

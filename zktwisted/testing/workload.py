@@ -63,12 +63,15 @@ class Workload:
         client, entropy = self.client, self._entropy
         waiting = sum(operation.status == "pending" for operation in client.operations[-8:])
         what = entropy.random()
-        if what < 0.02:
+        if what < 0.04:
+            # Often with something on its way.
+            for _ in range(entropy.choice((0, 1, 3))):
+                client.send(*self._request())
             client.move()
-        elif what < 0.03 and client.connected:
+        elif what < 0.05 and client.connected:
             client.close_session()
             self._later(3.0, client.start)
-        elif what < 0.035:
+        elif what < 0.055:
             client.vanish()
             self._later(entropy.uniform(0.5, 15.0), client.start)
         elif client.connected and waiting < 6:
@@ -137,7 +140,8 @@ class Trouble:
             *((self._freeze,) * 2),
             *((self._part,) * 4),
             *((self._cut,) * 3),
-            *((self._reset,) * 3),
+            *((self._reset,) * 2),
+            *((self._move_clients,) * 2),
             *((self._slow_wire,) * 2),
             *((self._slow_disk,) * 3),
             *((self._fail_disk,) * 2),
@@ -292,10 +296,17 @@ class Trouble:
     def _reset(self) -> None:
         self._ensemble.reset(*self._pair())
 
+    def _move_clients(self) -> None:
+        """A server's clients lose their connections."""
+        server = self._server()
+        if server is not None:
+            for client in self._ensemble.clients:
+                self._ensemble.network.reset(client.host.address, server.host.address)
+
     def _slow_wire(self) -> None:
         ensemble = self._ensemble
         one, other = (ensemble.servers[sid].host.address for sid in self._pair())
-        most = self._entropy.choice((0.02, 0.2, 1.0))
+        most = self._entropy.choice((0.02, 0.2, 1.0, 2.0))
         ensemble.network.slow(one, other, (0.0, most))
         ensemble.note(f"the wire from {one} to {other} takes up to {most} s")
         self._bend(self._entropy.uniform(1.0, 8.0), ensemble.heal)
