@@ -83,25 +83,72 @@ def test_tour_of_the_readme(address: str, tmp_path: Path) -> None:
     assert "alone" in printed
 
 
-def test_tutorial(address: str) -> None:
-    """The tutorial's clients see what it says, line by line; where the second one watches, it is told."""
-    text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
-    session = "".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL)).replace("127.0.0.1:2181", address)
+def clients_see(text: str, places: dict[str, str]) -> None:
+    """Run what the tutorial's clients do, line by line; where one watches, it is told."""
+    session = "".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    for told_place, place in places.items():
+        assert told_place in session
+        session = session.replace(told_place, place)
     # What a watch prints comes from a thread of kazoo's, somewhere between other lines.
     told: Queue[object] = Queue()
     session = session.replace("watch=print", "watch=told.put")
+    event = "WatchedEvent(type='CHANGED', state='CONNECTED', path='/settings')"
+    session = session.replace(f"{event}\n", "")
     example = doctest.DocTestParser().get_doctest(session, {"told": told}, "tutorial", "tutorial.md", 0)
     flags = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL | doctest.REPORT_ONLY_FIRST_FAILURE
     said: list[str] = []
     result = doctest.DocTestRunner(optionflags=flags, verbose=False).run(example, out=said.append, clear_globs=False)
-    for name in ("zk", "other"):
-        if name in example.globs:
-            example.globs[name].stop()
-            example.globs[name].close()
+    for value in list(example.globs.values()):
+        if isinstance(value, KazooClient):
+            value.stop()
+            value.close()
     assert (result.attempted > 10, result.failed) == (True, 0), "".join(said)
-    event = "WatchedEvent(type='CHANGED', state='CONNECTED', path='/settings')"
     assert str(told.get(timeout=30)) == event
     assert event in text
+
+
+def tutorial() -> tuple[str, str]:
+    """The tutorial: what is about one server, and what is about three."""
+    one, three = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8").split("## An ensemble in a minute")
+    return one, three
+
+
+def test_tutorial(address: str) -> None:
+    """The tutorial's clients of one server see what it says."""
+    clients_see(tutorial()[0], {"127.0.0.1:2181": address})
+
+
+def test_tutorial_of_three(tmp_path: Path) -> None:
+    """So do those of three, which are started as it says and print what it says."""
+    text = tutorial()[1]
+    command = re.findall(r"```sh\n\.venv/bin/twist (zookeeper --ensemble .*)\n```", text)
+    servers = subprocess.Popen(
+        [sys.executable, "-m", "twisted", "--log-file", str(tmp_path / "log"), *command[0].split()],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert servers.stdout is not None
+    try:
+        said = [servers.stdout.readline() for _ in range(4)]
+        shapes = re.findall(r"^((?:Server|ZooKeeper).*)$", text, re.MULTILINE)
+        addresses = re.compile(r"127\.0\.0\.1:\d+|/\S+|leader|follower|\(zktwisted \S+\)")
+        assert [addresses.sub("", line.strip()) for line in said] == [addresses.sub("", line) for line in shapes]
+        one, two, *_ = (re.findall(r"127\.0\.0\.1:\d+", line)[0] for line in said)
+        hosts = re.findall(r"127\.0\.0\.1:\d+,\S+", said[-1])[0]
+        clients_see(
+            text,
+            {
+                '"127.0.0.1:2181,127.0.0.1:2182,127.0.0.1:2183"': f'"{hosts}"',
+                'KazooClient("127.0.0.1:2181"),': f'KazooClient("{one}"),',
+                'KazooClient("127.0.0.1:2182")': f'KazooClient("{two}")',
+            },
+        )
+    finally:
+        servers.terminate()
+        assert servers.wait(60) == 0
+        servers.stdout.close()
 
 
 def test_embedding(tmp_path: Path) -> None:
