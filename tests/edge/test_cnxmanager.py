@@ -110,6 +110,56 @@ class DialTests(World):
         self.manager.send(1, message(b"vote"))
         self.assertEqual("10.1.0.1", self.attempt().address.host)
 
+    def reach(self, **more: Any) -> Line:
+        """Connect to a server with two addresses, and then say something."""
+        lines = ["server.1=10.0.0.1:2888:3888|10.1.0.1:2888:3889", "server.2=10.0.0.2:2888:3888"]
+        self.wires = Wires()
+        self.make(Ensemble.parse(lines, multi_address=True), multi_address_enabled=True, **more)
+        self.manager.send(1, message(b"vote"))
+        self.attempt().refuse()
+        line: Line = self.attempt().succeed()
+        line.clear()
+        self.manager.send(1, message(b"next"))
+        self.assertEqual(message(b"next"), line.written())
+        return line
+
+    def test_an_address_that_is_cut_off(self) -> None:
+        """If a server with several addresses is not reached any more where it was, another one is tried at once."""
+        line = self.reach()
+        probe = self.attempt()
+        self.assertEqual((Address("10.1.0.1", 3889), 1.0), (probe.address, probe.timeout))
+        self.manager.send(1, message(b"more"))
+        self.assertEqual(3, len(self.wires.attempts))  # one at a time
+        self.clock.advance(1.0)
+        self.assertTrue(probe.given_up and line.cut)
+        self.assertEqual((4, "10.0.0.1"), (len(self.wires.attempts), self.attempt().address.host))
+        line.lose()
+        self.assertTrue(self.attempt().succeed().written().endswith(message(b"more")))
+        self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_an_address_that_is_not(self) -> None:
+        """Who accepts a connection or refuses it is there; a probe says nothing, and none outlives its manager."""
+        for outcome in ("succeed", "refuse"):
+            line = self.reach()
+            probe = getattr(self.attempt(), outcome)()
+            if probe is not None:
+                self.assertTrue(probe.disconnecting and not probe.cut)
+                self.assertEqual(b"", probe.written())
+            self.clock.advance(2.0)
+            self.assertFalse(line.cut)
+            self.manager.send(1, message(b"more"))
+            self.assertEqual(4, len(self.wires.attempts))
+            stopped = Deferred.fromCoroutine(self.manager.stop())
+            line.lose()
+            self.successResultOf(stopped)
+            self.assertTrue(self.attempt().given_up)
+            self.assertEqual([], self.clock.getDelayedCalls())
+
+    def test_nobody_wants_to_know(self) -> None:
+        """Without the setting, and with one address, nothing is probed."""
+        self.reach(multi_address_reachability_check_enabled=False)
+        self.assertEqual(2, len(self.wires.attempts))
+
     def test_one_attempt_at_a_time(self) -> None:
         """While one is under way nothing else is tried; when it has failed the next message tries again."""
         for _ in range(3):
@@ -370,7 +420,7 @@ class HarmTests(World):
     def logged(self) -> list[str]:
         """Return the lines that were logged since the last time."""
         shown = [event for event in self.events if event["log_level"] > LogLevel.debug]
-        lines = [formatEvent(event) for event in shown if event["log_namespace"].endswith("cnxmanager")]
+        lines = [formatEvent(event) for event in shown if event["log_namespace"].endswith(("cnxmanager", "channel"))]
         self.events.clear()
         return lines
 

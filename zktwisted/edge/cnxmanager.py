@@ -14,32 +14,23 @@ This module knows who may call whom, and refuses to know what is said.
 from __future__ import annotations
 
 from collections.abc import Callable
-from struct import Struct
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 from twisted.internet.error import CannotListenError, DNSLookupError
-from twisted.internet.interfaces import (
-    IAddress,
-    IDelayedCall,
-    IListeningPort,
-    IPushProducer,
-    IReactorTime,
-    ITCPTransport,
-)
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.error import ConnectionRefusedError as ConnectionRefused
+from twisted.internet.interfaces import IDelayedCall, IListeningPort, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from zktwisted.config import ServerConfig
 from zktwisted.config.ensemble import Address, Ensemble
+from zktwisted.edge.channel import ElectionFactory, ElectionProtocol, ProbeFactory
 from zktwisted.edge.network import Network
-from zktwisted.errors import ProtocolError
-from zktwisted.wire.votes import FRAME_MAX, InitialMessage, encode_initial, read_initial
+from zktwisted.wire.votes import InitialMessage, encode_initial
 
-__all__ = ["ElectionPortError", "ElectionProtocol", "QuorumCnxManager"]
+__all__ = ["ElectionPortError", "QuorumCnxManager"]
 
 log = Logger()
 
@@ -53,8 +44,6 @@ _UNKNOWN_MAX = 100
 #: How many servers outside the ensemble may be connected or called at a time; the oldest goes first.
 _STRANGERS_MAX = 100
 
-_LENGTH = Struct(">i")
-
 
 class ElectionPortError(Exception):
     """
@@ -64,130 +53,6 @@ class ElectionPortError(Exception):
     """
 
     status = 14
-
-
-@implementer(IPushProducer)
-class ElectionProtocol(Protocol):
-    """
-    A connection between two election ports.
-
-    @ivar sid: the server at the other end, once it is known.
-    @ivar writable: whether the other end takes what is written.
-    """
-
-    transport: Any
-
-    def __init__(self, manager: QuorumCnxManager, sid: int | None = None) -> None:
-        """@param sid: whom we have called; C{None}: somebody calls us."""
-        self.sid = sid
-        self.writable = True
-        self.peer = "?"
-        self._manager = manager
-        self._dialled = sid is not None
-        self._buffer = bytearray()
-        self._closed = False
-
-    # -- Protocol
-
-    def connectionMade(self) -> None:
-        """See C{IProtocol}."""
-        transport = self.transport
-        address = transport.getPeer()
-        self.peer = f"{getattr(address, 'host', address)}:{getattr(address, 'port', '')}"
-        if ITCPTransport.providedBy(transport):
-            transport.setTcpNoDelay(True)
-            transport.setTcpKeepAlive(self._manager.keep_alive)
-        transport.registerProducer(self, True)
-        self._manager.opened(self, self._dialled)
-
-    def dataReceived(self, data: bytes) -> None:
-        """See C{IProtocol}."""
-        if self._closed:
-            return
-        self._buffer += data
-        try:
-            if self.sid is None and not self._introduce():
-                return
-            self._read_frames()
-        except ProtocolError as error:
-            log.info("Closing the election connection with {peer}: {reason}", peer=self.peer, reason=str(error))
-            self.close()
-
-    def _introduce(self) -> bool:
-        found = read_initial(self._buffer)
-        if found is None:
-            return False
-        message, end = found
-        del self._buffer[:end]
-        self._manager.introduced(self, message)
-        return not self._closed
-
-    def _read_frames(self) -> None:
-        buffer, offset = self._buffer, 0
-        while len(buffer) - offset >= 4 and not self._closed:
-            length: int = _LENGTH.unpack_from(buffer, offset)[0]
-            if not 0 < length <= FRAME_MAX:
-                raise ProtocolError(f"a frame of {length} bytes")
-            end = offset + 4 + length
-            if len(buffer) < end:
-                break
-            body = bytes(buffer[offset + 4 : end])
-            offset = end
-            self._manager.received(self, body)
-        del buffer[:offset]
-
-    def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
-        """See C{IProtocol}."""
-        self._closed = True
-        self._buffer.clear()
-        self._manager.lost(self)
-
-    # -- IPushProducer: the other end does not read
-
-    def pauseProducing(self) -> None:
-        """See C{IPushProducer}."""
-        self.writable = False
-
-    def resumeProducing(self) -> None:
-        """See C{IPushProducer}."""
-        self.writable = True
-        self._manager.resumed(self)
-
-    def stopProducing(self) -> None:
-        """See C{IProducer}."""
-        self.writable = False
-
-    # -- what the manager does with it
-
-    def write(self, data: bytes) -> None:
-        """Write, whether the other end reads or not."""
-        if not self._closed:
-            self.transport.write(data)
-
-    def say_goodbye(self) -> None:
-        """Close it when all is written."""
-        self._closed = True
-        self.transport.unregisterProducer()
-        self.transport.loseConnection()
-
-    def close(self) -> None:
-        """Close it at once."""
-        self._closed = True
-        self.transport.abortConnection()
-
-
-class _ConnectionFactory(Factory):
-    """Makes connections: those that are accepted, or one that was dialled."""
-
-    noisy = False
-
-    def __init__(self, manager: QuorumCnxManager, sid: int | None = None) -> None:
-        self._manager = manager
-        self._sid = sid
-
-    def buildProtocol(self, addr: IAddress | None) -> ElectionProtocol:
-        """See C{IProtocolFactory}."""
-        return ElectionProtocol(self._manager, self._sid)
 
 
 class _Peer:
@@ -201,9 +66,10 @@ class _Peer:
     @ivar dialling: the attempt to connect that is under way.
     @ivar announced: where it wants to be called when the present attempt has failed.
     @ivar answered: the address that was reached last, which is tried first.
+    @ivar probing: the attempt to find out whether the other end of the channel can still be reached.
     """
 
-    __slots__ = ("announced", "answered", "channel", "dialling", "last", "pending", "queued", "sid")
+    __slots__ = ("announced", "answered", "channel", "dialling", "last", "pending", "probing", "queued", "sid")
 
     def __init__(self, sid: int) -> None:
         self.sid = sid
@@ -214,6 +80,13 @@ class _Peer:
         self.dialling: Deferred[None] | None = None
         self.announced: tuple[Address, ...] = ()
         self.answered: Address | None = None
+        self.probing: Deferred[Any] | None = None
+
+    def give_up(self) -> None:
+        """Try no more to reach it."""
+        for attempt in (self.dialling, self.probing):
+            if attempt is not None:
+                attempt.cancel()
 
 
 class QuorumCnxManager:
@@ -247,6 +120,8 @@ class QuorumCnxManager:
         self._ensembles = [each for each in (ensemble, last_seen) if each is not None]
         self._receive = receive
         self._connect_timeout = config.cnx_timeout / 1000
+        self._probe_timeout = config.multi_address_reachability_check_timeout_ms / 1000
+        self._probes = config.multi_address_enabled and config.multi_address_reachability_check_enabled
         silence = config.quorum_cnxn_timeout_ms
         self._introduction_timeout = (silence if silence > 0 else config.tick_time * config.sync_limit) / 1000
         self._peers: dict[int, _Peer] = {}
@@ -293,8 +168,7 @@ class QuorumCnxManager:
         """Close all connections and forget what was to be sent; still listen."""
         peers, self._peers = self._peers, {}
         for peer in peers.values():
-            if peer.dialling is not None:
-                peer.dialling.cancel()
+            peer.give_up()
         for connection in list(self._open):
             connection.close()
 
@@ -311,7 +185,7 @@ class QuorumCnxManager:
         failed = 0
         while True:
             try:
-                port = await self._network.server(address).listen(_ConnectionFactory(self))
+                port = await self._network.server(address).listen(ElectionFactory(self))
             except (CannotListenError, DNSLookupError, OSError) as error:
                 failed += 1
                 log.warn("The election port {address} cannot be listened on: {reason}", address=address, reason=error)
@@ -341,6 +215,7 @@ class QuorumCnxManager:
         peer.queued = True
         if peer.channel is not None:
             self._flush(peer)
+            self._probe(peer, peer.channel)
         else:
             self._dial(peer)
 
@@ -380,8 +255,7 @@ class QuorumCnxManager:
 
     def _dismiss(self, peer: _Peer) -> None:
         del self._peers[peer.sid]
-        if peer.dialling is not None:
-            peer.dialling.cancel()
+        peer.give_up()
         if peer.channel is not None:
             peer.channel.close()
 
@@ -421,12 +295,12 @@ class QuorumCnxManager:
 
     async def _knock(self, peer: _Peer, addresses: tuple[Address, ...]) -> None:
         """Try one address after the other, each name looked up anew."""
-        shorter = self._config.multi_address_reachability_check_timeout_ms / 1000
+        shorter = min(self._connect_timeout, self._probe_timeout)
         for number, address in enumerate(addresses, 1):
-            timeout = self._connect_timeout if number == len(addresses) else min(self._connect_timeout, shorter)
+            timeout = self._connect_timeout if number == len(addresses) else shorter
             endpoint = self._network.client(address, timeout)
             # The look-up of a name has no limit of its own.
-            attempt = endpoint.connect(_ConnectionFactory(self, peer.sid)).addTimeout(timeout, self._clock)
+            attempt = endpoint.connect(ElectionFactory(self, peer.sid)).addTimeout(timeout, self._clock)
             try:
                 await attempt
             except Exception as error:  # noqa: BLE001 (whatever a network has for failures: this address is none)
@@ -449,6 +323,32 @@ class QuorumCnxManager:
             self._dial(peer, announced)
         else:
             self._forget_stranger(peer)
+
+    # -- of several addresses, the one in use may be cut off: TCP would find out much later
+
+    def _probe(self, peer: _Peer, channel: ElectionProtocol) -> None:
+        """Knock where a channel leads to; if nobody is there, another address may be better."""
+        addresses = self._configured(peer.sid)
+        if not self._probes or len(addresses) < 2 or peer.probing is not None:
+            return
+        host = getattr(channel.transport.getPeer(), "host", addresses[0].host)
+        port = next((address.port for address in addresses if address.host == host), addresses[0].port)
+        endpoint = self._network.client(Address(host, port), self._probe_timeout)
+        attempt = endpoint.connect(ProbeFactory())
+        attempt.addTimeout(self._probe_timeout, self._clock)
+        peer.probing = attempt
+        attempt.addErrback(self._unreachable, peer, channel)
+        attempt.addBoth(self._probed, peer)
+
+    def _unreachable(self, failure: Failure, peer: _Peer, channel: ElectionProtocol) -> None:
+        if failure.check(ConnectionRefused) is None and self._knows(peer) and peer.channel is channel:
+            log.info("Server {sid} is not reached any more at {peer}", sid=peer.sid, peer=channel.peer)
+            channel.close()
+            peer.channel = peer.answered = None
+            self._dial(peer)
+
+    def _probed(self, _: object, peer: _Peer) -> None:
+        peer.probing = None
 
     # -- what connections tell
 
