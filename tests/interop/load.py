@@ -26,7 +26,7 @@ BATCH = 4
 #: Seconds between two batches: enough work to be in the middle of some at any moment, and a tree that is soon compared.
 PAUSE = 0.01
 #: Seconds without an answer after which a client tries another server: one that is stopped never answers.
-ANSWER = 2.0
+ANSWER = 1.0
 STAT_CZXID, STAT_EPHEMERAL_OWNER = 0, 7
 
 

@@ -20,6 +20,8 @@ from tests.interop.load import Load, under_load
 SEED = int(os.environ.get("ZKTWISTED_SEED", "20240229"))
 ROUNDS = int(os.environ.get("ZKTWISTED_FAULT_ROUNDS", "1"))
 WRITERS = 4
+#: Who is silent is soon dropped, and snapshots are taken all the time.
+CONFIG = {"syncLimit": "4", "snapCount": "300"}
 MIXES = {
     "ours": {1: OURS, 2: OURS, 3: OURS},
     "ours and Java": {1: JAVA, 2: OURS, 3: OURS},
@@ -63,14 +65,22 @@ def cut(ensemble: Ensemble, load: Load, sid: int) -> None:
     ensemble.links.heal()
 
 
-FAULTS = [killed, restarted, frozen, silenced, cut]
+def all_killed(ensemble: Ensemble, load: Load, sid: int) -> None:
+    """All die at once, and the server is the last to come back, when the others have begun without it."""
+    ensemble.kill9(*ensemble.members)
+    ensemble.start(*(other for other in ensemble.members if other != sid))
+    load.progress()
+    ensemble.start(sid)
+
+
+FAULTS = [killed, restarted, frozen, silenced, cut, all_killed]
 
 
 @pytest.mark.parametrize("mix", MIXES)
 def test_faults(mix: str, make_ensemble: MakeEnsemble) -> None:
     """Every fault hits the leader once and a follower once in each round; every promise is kept."""
     chance = random.Random(SEED)
-    ensemble = make_ensemble(MIXES[mix], config={"syncLimit": "4"}, linked=True)
+    ensemble = make_ensemble(MIXES[mix], config=CONFIG, linked=True)
     ensemble.start()
     story = []
     try:
