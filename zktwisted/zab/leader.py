@@ -210,7 +210,7 @@ class Leader(Joining):
         if zxid > link.acked:
             # The acknowledgement of UPTODATE comes with the zxid of the epoch, and says nothing of proposals.
             link.acked = zxid
-        if not link.observer:
+        if link.voting:
             self._ack(link.sid, zxid)
 
     def _ack(self, sid: int, zxid: int) -> None:
@@ -238,7 +238,10 @@ class Leader(Joining):
         acks = proposal.acks
         if len(acks) < self._quorum_min:
             return False
-        return all(each.contains(acks) for each in self._quorums)
+        for each in self._quorums:
+            if not each.contains(acks):
+                return False
+        return True
 
     def _commit(self, committed: list[tuple[int, Proposal]]) -> None:
         """Tell everybody, in order."""
@@ -246,12 +249,10 @@ class Leader(Joining):
         commits = b"".join([_pack_bare(4, zxid, -1, -1) for zxid, _ in committed])
         if self._following:
             effects.append(_new(Broadcast, (self._following, commits)))
-        informs = b""
         if self._observing or self._holding:
             informs = b"".join([INFORM_TYPE + proposal.packet[4:] for _, proposal in committed])
-        if self._observing:
-            effects.append(_new(Broadcast, (self._observing, informs)))
-        if self._holding:
+            if self._observing:
+                effects.append(_new(Broadcast, (self._observing, informs)))
             self._keep(commits, informs)
         for zxid, proposal in committed:
             self._recent.append((zxid, proposal.entry))

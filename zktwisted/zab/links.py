@@ -68,6 +68,7 @@ class Link:
         "stage",
         "throttled",
         "version",
+        "voting",
         "zxid",
     )
 
@@ -76,6 +77,8 @@ class Link:
         self.stage = Stage.HELLO
         self.sid = 0
         self.observer = False
+        #: Whether its acknowledgements count.
+        self.voting = False
         self.version = quorum.PROTOCOL_VERSION
         #: Its last zxid, by FOLLOWERINFO or ACKEPOCH.
         self.zxid = 0
@@ -169,7 +172,7 @@ class Links(Machine):
                 link.channel,
                 link.sid,
                 link.observer,
-                self._votes(link),
+                link.voting,
                 link.stage,
                 link.stage == Stage.SERVING,
                 link.stage == Stage.SERVING and self._tick <= link.ack_deadline,
@@ -223,6 +226,7 @@ class Links(Machine):
         link.sid = self._nameless if info.sid is None else info.sid
         link.version = info.protocol_version
         link.observer = packet.type == quorum.OBSERVERINFO
+        link.voting = self._votes(link)
         link.zxid = packet.zxid
         return True
 
