@@ -88,6 +88,7 @@ class CheckTests(SynchronousTestCase):
         self.assertIn("2 voters have to work together; 1 may fail.", result.text)
         self.assertIn("reach it on b:2888 (while it leads) and b:3888 (elections).", result.text)
         self.assertNotIn("in ensembles only", result.text)
+        self.assertIn("zoo.cfg:6: server.1=a:2888:3888\n    A server of the ensemble: host,", result.text)
         result = report(f"{THREE}server.4=d:2888:3888:observer", myid=4)
         self.assertIn("It would be server 4, an observer, in an ensemble of 3 voters and 1 observer.", result.text)
         result = report(THREE, myid=5)

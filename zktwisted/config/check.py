@@ -26,6 +26,14 @@ WORDS = (
 )  # fmt: skip
 
 
+_LINES = {
+    "server.": "A server of the ensemble: host, port while it leads, port of elections, role, client port.",
+    "group.": "Servers whose votes count together; a quorum needs more than half of the groups.",
+    "weight.": "How much the vote of a server counts in its group. Default: 1.",
+    "version": "The version of the server lines, hexadecimal.",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """
@@ -94,7 +102,8 @@ def _explained(setting: Setting, key: Key | None) -> str:
     value = "***" if re.search("password|superDigest", setting.key, re.IGNORECASE) else setting.value
     text = f"{place}: {setting.key}={value}" if place else f"{setting.key}={value}"
     if key is None:
-        return text
+        about = next((words for start, words in _LINES.items() if setting.key.startswith(start)), None)
+        return f"{text}\n    {about}" if about and not setting.is_property else text
     default = key.default_text or render(key, key.default)
     unit = f" {key.unit}" if key.unit and not key.default_text else ""
     doc = re.sub(r"C\{([^}]*)\}", r"\1", key.doc)
