@@ -15,7 +15,7 @@ from tests.edge.fakes import FakeServer
 class TCPTransport(StringTransport):
     """A transport that remembers the options of its socket."""
 
-    no_delay = keep_alive = None
+    no_delay = keep_alive = False
 
     def setTcpNoDelay(self, enabled: bool) -> None:
         """Remember."""

@@ -214,7 +214,8 @@ class Connection:
             # An event and the reply after it may leave in two writes: the second must not wait until the client's
             # system acknowledges the first, which takes it 40 ms.
             transport.setTcpNoDelay(True)
-            transport.setTcpKeepAlive(self._server.config.client_tcp_keep_alive)
+            if self._server.config.client_tcp_keep_alive:
+                transport.setTcpKeepAlive(True)
         transport.registerProducer(self, True)
         self.connectionMade()
 

@@ -408,7 +408,7 @@ class ZooKeeperServer:
 
         @raise ProtocolError: that is no transaction.
         """
-        proposal, digest = decode_proposal(entry)
+        proposal, digest = decode_proposal(self.tree, entry)
         self.apply(proposal, None)
         self.agreed(zxid, entry, digest)
 

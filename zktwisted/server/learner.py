@@ -178,7 +178,7 @@ class LearnerRole(Role):
 
         @raise ProtocolError: that is no transaction.
         """
-        proposal, digest = decode_proposal(entry)
+        proposal, digest = decode_proposal(self.core.tree, entry)
         self._commit.committed(proposal)
         self.core.agreed(zxid, entry, digest)
 

@@ -23,7 +23,8 @@ from zktwisted.errors import Code
 from zktwisted.interfaces import IRequestProcessor
 from zktwisted.server.replies import encode_sync_reply, encode_write_reply
 from zktwisted.server.sync import GroupCommit
-from zktwisted.tree.datatree import Applied
+from zktwisted.tree import fused
+from zktwisted.tree.datatree import Applied, DataTree
 from zktwisted.tree.prepare import Proposal
 from zktwisted.wire import ops, txns
 from zktwisted.wire.txns import TxnDigest
@@ -47,14 +48,16 @@ ProcessorFactory = Callable[[Any], Any]
 """Makes a program's own L{IRequestProcessor}, given the one behind it."""
 
 
-def decode_proposal(entry: bytes) -> tuple[Proposal, TxnDigest | None]:
+def decode_proposal(tree: DataTree, entry: bytes) -> tuple[Proposal, TxnDigest | None]:
     """
-    Make what another server has prepared into what this one applies.
+    Make what another server has prepared into what this one applies, to the tree as it is now.
 
     @return: the transaction, and the digest of the tree that is to result; C{None} if the other server keeps none.
 
     @raise ProtocolError: that is no transaction.
     """
+    if (proposed := fused.read(tree, entry)) is not None:
+        return proposed
     header, body, digest = txns.decode_entry(entry)
     operations = txns.multi_operations(body) if header.type == ops.MULTI else None
     return Proposal(header, body, entry, (), operations), digest
