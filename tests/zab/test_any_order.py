@@ -9,18 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.zab.world import Entries, Link, Server, World
 from zktwisted.wire import quorum
 from zktwisted.wire.ops import show_zxid, zxid_counter, zxid_epoch
-from zktwisted.wire.quorum import read_packet
+from zktwisted.wire.quorum import QuorumPacket, read_packet
+from zktwisted.zab import sync
 from zktwisted.zab.effects import Apply, Committed, Effect, Exit, Lead, Limits, Log, Serve
-from zktwisted.zab.leader import Leader
+from zktwisted.zab.joining import Joining
+from zktwisted.zab.leader import Leader, Proposal
+from zktwisted.zab.learner import Learner
+from zktwisted.zab.links import Link as ServersLink
+from zktwisted.zab.sync import Plan
 
 RUNS = 150
 STEPS = 350
+#: Within how many worlds a mistake has to be found out.
+SEEDS_MAX = 300
 
 
 class Watched(Server):
@@ -61,8 +69,12 @@ class Watched(Server):
 class Chance(World):
     """A world in which things happen by chance."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, restless: bool = False) -> None:
+        """
+        @param restless: lose connections often, so that many leaders begin and few get to lead.
+        """
         self.random = Random(seed)
+        self.restless = restless
         voters = self.random.choice(((1, 2, 3), (1, 2, 3), (1, 2, 3, 4, 5), (1,)))
         observers = self.random.choice(((), (9,)))
         factor = self.random.choice((-1.0, 0.33))
@@ -116,9 +128,9 @@ class Chance(World):
             self.disk_work: 30,
             self.proposal: 10,
             self.time: 2,
-            self.loss: 0.4,
+            self.loss: 8 if self.restless else 0.4,
             self.crash: 0.6,
-            self.election: 3,
+            self.election: 15 if self.restless else 3,
             self.joining: 8,
         }
         event: Callable[[], None] = self.random.choices(list(weights), list(weights.values()))[0]
@@ -229,3 +241,129 @@ class AnyOrderTests(SynchronousTestCase):
             self.assertGreater(kinds.get(kind, 0), 10, quorum.PacketType(kind).name)
         self.assertGreater(committed, 5 * RUNS)
         self.assertGreater(epochs, 2 * RUNS)
+
+
+class BiteTests(SynchronousTestCase):
+    """The checks bite: each of these mistakes is found out, by chance, within some of the worlds."""
+
+    def assert_found(self, where: Any, name: str, mistake: Callable[..., Any], restless: bool = False) -> None:
+        """With the mistake in the place of the method, a world comes to a bad end."""
+        self.patch(where, name, mistake)
+        for seed in range(SEEDS_MAX):
+            try:
+                Chance(seed, restless).play(STEPS)
+            except AssertionError:
+                return
+        self.fail("not found out")
+
+    def test_acknowledged_before_it_is_on_disk(self) -> None:
+        """A follower acknowledges what it has only begun to write."""
+        accept = Learner._accept
+
+        def mistake(self: Learner, zxid: int, entry: bytes) -> None:
+            accept(self, zxid, entry)
+            self._logged(self._token)
+
+        self.assert_found(Learner, "_accept", mistake)
+
+    def test_less_than_a_quorum(self) -> None:
+        """A proposal is committed by half of the voters."""
+
+        def mistake(self: Leader, proposal: Proposal) -> bool:
+            return len(proposal.acks) >= max(1, len(self._quorums[0].voters) // 2)
+
+        self.assert_found(Leader, "_quorum_acked", mistake)
+
+    def test_epoch_by_less_than_a_quorum(self) -> None:
+        """An epoch is settled by half of the voters."""
+
+        def mistake(self: Leader, sids: dict[int, None]) -> bool:
+            voters = self._quorums[0].voters
+            return len(voters.intersection(sids)) >= max(1, len(voters) // 2)
+
+        self.assert_found(Joining, "_contains", mistake)
+
+    def test_follower_that_is_ahead(self) -> None:
+        """A leader takes no notice of a follower that knows more."""
+        promise_of = Joining._promise_of
+
+        def mistake(self: Joining, link: ServersLink, epoch: int, now: float) -> None:
+            summary, self._summary = self._summary, (2**31, 0)
+            promise_of(self, link, epoch, now)
+            self._summary = summary
+
+        self.assert_found(Joining, "_promise_of", mistake)
+
+    def test_promise_counted_twice(self) -> None:
+        """A follower that has promised the epoch before, to another leader, promises it again."""
+        answer = Learner._answer
+        self.assert_found(Learner, "_answer", lambda self, epoch: answer(self, self._current_epoch), True)
+
+    def test_lower_epoch(self) -> None:
+        """A follower takes an epoch below the one that it has promised."""
+        discover = Learner._discover
+
+        def mistake(self: Learner, packet: QuorumPacket) -> None:
+            self._accepted_epoch = min(self._accepted_epoch, zxid_epoch(packet.zxid) - 1)
+            discover(self, packet)
+
+        self.assert_found(Learner, "_discover", mistake)
+
+    def test_epoch_before_history(self) -> None:
+        """currentEpoch is written while the history of the epoch is still on its way to the disk."""
+
+        def mistake(self: Learner) -> None:
+            self.discard = self._snapshot_needed = False
+            self._to_log = True
+            self._apply_history()
+            self._write_epoch()
+
+        self.assert_found(Learner, "_log_history", mistake)
+
+    def test_no_snapshot(self) -> None:
+        """An image is acknowledged without a snapshot of it."""
+        new_leader = Learner._new_leader
+
+        def mistake(self: Learner, zxid: int) -> None:
+            self._snapshot_needed = False
+            new_leader(self, zxid)
+
+        self.assert_found(Learner, "_new_leader", mistake)
+
+    def test_uncommitted_taken_for_history(self) -> None:
+        """Proposals that are not committed are applied with NEWLEADER."""
+        log_history = Learner._log_history
+
+        def mistake(self: Learner) -> None:
+            self._committed.extend(zxid for zxid, _ in self._not_logged if zxid not in self._committed)
+            log_history(self)
+
+        self.assert_found(Learner, "_log_history", mistake)
+
+    def test_cut_too_late(self) -> None:
+        """TRUNC keeps one transaction too many."""
+        plan = sync.plan
+
+        def mistake(*args: Any, **more: Any) -> Plan | None:
+            found = plan(*args, **more)
+            return found._replace(zxid=found.zxid + 1) if found and found.kind == quorum.TRUNC else found
+
+        self.assert_found(sync, "plan", mistake)
+
+    def test_forgotten_on_the_way(self) -> None:
+        """Proposals that are on their way are not sent to a follower that comes."""
+        self.assert_found(Leader, "_outstanding_after", lambda self, start: [])
+
+    def test_old_acknowledgements(self) -> None:
+        """What a follower acknowledged before it came again still counts."""
+        self.assert_found(Leader, "_forget_acks", lambda self, sid: None)
+
+    def test_leads_alone(self) -> None:
+        """A leader leads as soon as anybody has acknowledged NEWLEADER."""
+        synced = Joining._synced
+
+        def mistake(self: Joining, link: ServersLink, now: float) -> None:
+            self._new_leader_acks._satisfied = True
+            synced(self, link, now)
+
+        self.assert_found(Joining, "_synced", mistake)
