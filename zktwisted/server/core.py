@@ -113,13 +113,8 @@ class ZooKeeperServer:
         self.processors = processors
         self.tree = DataTree()
         self.watches = Watches()
-        self.reads = Reads(
-            self.tree,
-            self.watches,
-            schemes,
-            skip_acl=config.skip_acl,
-            count=counter_of_reads(metrics.read_per_namespace),
-        )
+        count = counter_of_reads(metrics.read_per_namespace)
+        self.reads = Reads(self.tree, self.watches, schemes, skip_acl=config.skip_acl, count=count)
         self.table = self.reads.table
         self._count_writes = counter_of_writes(metrics.write_per_namespace)
         self.table[ops.CLOSE_SESSION] = self._close_local
