@@ -144,9 +144,11 @@ class Ensemble:
         observers: Iterable[int] = (),
         config: Mapping[str, str] | None = None,
         linked: bool = False,
+        properties: Mapping[str, str] | None = None,
     ) -> None:
         voters_no_more = frozenset(observers)
         self.config = {**CONFIG, **(config or {})}
+        self.properties = properties
         self.members = {
             sid: Member(sid, kind, sid in voters_no_more, directory / str(sid)) for sid, kind in kinds.items()
         }
@@ -191,7 +193,7 @@ class Ensemble:
                 **({"peerType": "observer"} if member.observer else {}),
             }
             turn = member.directory / f"turn-{len(member.processes)}"
-            process = servers.make_server(member.played_by, turn, config, data_dir=member.data_dir)
+            process = servers.make_server(member.played_by, turn, config, self.properties, member.data_dir)
             process.port = member.port
             member.process = process
             member.processes.append(process)
@@ -235,6 +237,13 @@ class Ensemble:
         end(member.running)
         member.process = None
         member.stopped = False
+
+    def ends(self, sid: int) -> int:
+        """Wait until a server ends on its own, and return its exit status."""
+        member = self.members[sid]
+        status = member.running.wait(PATIENCE)
+        member.process = None
+        return status
 
     def freeze(self, *sids: int) -> None:
         """Stop servers in their tracks: SIGSTOP."""

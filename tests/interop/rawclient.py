@@ -144,9 +144,10 @@ class RawSession:
         password: bytes = NO_PASSWORD,
         last_zxid: int = 0,
         patience: float = 10.0,
+        read_only: bytes = b"\0",
     ) -> None:
         self.connection = RawConnection(port, patience)
-        self.connection.send(connect_request(timeout_ms, session_id, password, last_zxid))
+        self.connection.send(connect_request(timeout_ms, session_id, password, last_zxid, read_only))
         try:
             answer = self.connection.receive()
         except (Closed, Silent):
@@ -154,6 +155,7 @@ class RawSession:
             raise
         _, self.timeout_ms, self.session_id = struct.unpack_from(">iiq", answer)
         self.password = answer[20:36]
+        self.of_read_only_server = answer[36:] == b"\1"
         self.events: list[tuple[int, bytes]] = []
         self._xid = 0
 
