@@ -235,7 +235,8 @@ def _check_read(history: History, client: SimulatedClient, operation: Operation,
         return
     record = operation.reply.decode()
     if operation.op in (ops.GET_CHILDREN, ops.GET_CHILDREN2):
-        names = {name for name in record.children if path != b"/" or name != b"zookeeper"}
+        listed = record.children if operation.op == ops.GET_CHILDREN2 else record.paths
+        names = {name for name in listed if path != b"/" or name != b"zookeeper"}
         if names != history.children(path, zxid):
             raise _wrong(client, operation, f"told {names}, at that zxid it has {history.children(path, zxid)}")
         return

@@ -222,7 +222,7 @@ class SimulatedClient:
     def close_session(self) -> Operation | None:
         """End the session in order; the client has none then and does nothing until L{start}."""
         operation = self.send(ops.CLOSE_SESSION)
-        self._leaving = operation is not None
+        self._leaving = self._leaving or operation is not None
         return operation
 
     def send(self, op: int, request: Any = None) -> Operation | None:
