@@ -486,6 +486,15 @@ class HarmTests(World):
             line.lose()
         self.assertEqual([], self.clock.getDelayedCalls())
 
+    def test_nothing_after_the_end(self) -> None:
+        """What has come with a message after which everything was closed is not heard."""
+        line = self.call(hello(3))
+        self.manager._receive = lambda sid, body: self.heard.append((sid, body)) or self.manager.forget()
+        line.protocol.dataReceived(message(b"last") + message(b"late"))
+        line.protocol.dataReceived(message(b"later"))
+        self.assertEqual([(3, b"last")], self.heard)
+        self.assertTrue(line.cut)
+
     def test_what_others_write_to_a_caller(self) -> None:
         """A smaller server that was called is listened to in the same way."""
         self.manager.send(1, message(b"vote"))

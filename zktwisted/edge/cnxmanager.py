@@ -193,9 +193,6 @@ class QuorumCnxManager:
                     raise
                 await deferLater(self._clock, _LISTEN_PAUSE)
                 continue
-            if self._stopped:
-                await maybeDeferred(port.stopListening)
-                raise CancelledError
             self._ports.append(port)
             log.info("Elections take place on {address}", address=address)
             return
