@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import os
 import random
+import resource
 
 import pytest
 
+from tests.interop.clients import servers
 from tests.interop.conftest import MakeEnsemble
 from tests.interop.ensembles import JAVA, OURS, Ensemble
 from tests.interop.load import Load, under_load
@@ -96,3 +98,22 @@ def test_faults(mix: str, make_ensemble: MakeEnsemble) -> None:
                     load.progress()
     except AssertionError as error:
         raise AssertionError(f"seed {SEED}: {', '.join(story)}: {error}") from error
+
+
+@pytest.mark.skipif(servers.kind_under_test() != OURS, reason="a Java server stays, serving nobody, when its log fails")
+def test_log_cannot_be_written(make_ensemble: MakeEnsemble) -> None:
+    """A follower, then the leader, whose disk takes no more ends before it promises anything; the others go on."""
+    ensemble = make_ensemble({1: JAVA, 2: OURS, 3: OURS})
+    ensemble.start(2, 3)
+    ensemble.start(1)
+    assert ensemble.leader() == 3
+    with under_load(ensemble, WRITERS) as load:
+        for sid in (2, 3):
+            process = ensemble[sid].running
+            size = max(path.stat().st_size for path in (ensemble[sid].data_dir / "version-2").glob("log.*"))
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+            assert ensemble.ends(sid) not in (0, None)
+            assert "File too large" in process.output
+            load.progress()
+            ensemble.start(sid)
+            load.progress()
