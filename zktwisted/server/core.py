@@ -159,11 +159,6 @@ class ZooKeeperServer:
         return 0 if self.role is None else self.role.in_flight
 
     @property
-    def failed(self) -> bool:
-        """Whether it has stopped for good."""
-        return self._failed
-
-    @property
     def global_sessions(self) -> int:
         """How many sessions the whole ensemble knows."""
         if self.role is not None and self.role.makes_txns:
