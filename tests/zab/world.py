@@ -383,6 +383,7 @@ class Server:
             self.durable = len(self.log)
             self.tree = list(self.log)
             self.begin = effect.zxid
+            self.snapshot_zxid = min(self.snapshot_zxid, effect.zxid)
         if tell and self.machine is not None:
             self.machine.persisted(effect.token, self.world.now)
             self.perform()
