@@ -169,10 +169,10 @@ class Member:
             self.clock.seconds(),
         )
 
-    def close(self) -> Deferred[None]:
+    def close(self) -> Deferred[list[QuorumProtocol]]:
         """End the role in order."""
         driver, self.driver = self.driver, None
-        closing: Deferred[None] = Deferred.fromCoroutine(driver.close())
+        closing: Deferred[list[QuorumProtocol]] = Deferred.fromCoroutine(driver.close())
         return closing
 
     def tree(self) -> dict[bytes, tuple[object, ...]]:

@@ -12,7 +12,7 @@ from tests.server.quorum_world import Cable, Member, Servers
 from zktwisted.errors import StoreError
 from zktwisted.server.leading import LeaderDriver
 from zktwisted.tree import image
-from zktwisted.wire import ops, proto, quorum
+from zktwisted.wire import jute, ops, proto, quorum, txns
 from zktwisted.wire.quorum import pack_bare, pack_packet
 from zktwisted.zab.effects import Exit, Leave, Limits
 
@@ -253,6 +253,24 @@ class SyncTests(DriverCase):
         self.assertNotIn(b"/lost", self.three.core.tree.nodes)
         self.assertEqual(self.restarted(self.three).tree(), self.one.tree())
 
+    def test_applied_without_a_log(self) -> None:
+        """What a truncation is followed by is applied and not logged: the log ends there, and the snapshot goes on."""
+        self.history(3)
+        zxid = self.three.core.last_zxid
+        cable = self.scripted(self.three, self.three.learner())
+        entries = [txns.TxnHeader(1, 1, zxid - 1 + number, 5, ops.ERROR) for number in (1, 2, 3)]
+        self.feed(cable, pack_packet(quorum.LEADERINFO, 2 << 32, b"\0\1\0\0"), pack_bare(quorum.TRUNC, zxid - 1))
+        for header in entries:
+            data = jute.encode(header) + b"\0\0\0\0"
+            self.feed(cable, pack_packet(quorum.PROPOSAL, header.zxid, data), pack_bare(quorum.COMMIT, header.zxid))
+        self.feed(cable, pack_bare(quorum.NEWLEADER, 2 << 32))
+        self.assertEqual(self.three.core.last_zxid, zxid + 2)
+        names = self.three.disk.names()
+        self.assertEqual(
+            [name for name in names if not name.endswith("Epoch")], [f"snapshot.{zxid + 2:x}"], "the log has a hole"
+        )
+        self.assertEqual(self.restarted(self.three).core.last_zxid, zxid + 2)
+
     def test_trunc_impossible(self) -> None:
         """A server that cannot go back must not go on: its process ends with 13."""
         driver = self.three.learner()
@@ -479,7 +497,12 @@ class FailureTests(DriverCase):
         """Followers leave, and their clients with them."""
         self.lead(self.three, self.one, self.two)
         clients = [member.world.client() for member in (self.one, self.two, self.three)]
-        self.close(self.three)
+        closing = self.three.close()
+        # Who closes them may wait no longer than it wants for somebody to read the rest.
+        connections = self.successResultOf(closing)
+        self.assertEqual([connection.closed for connection in connections], [True, True])
+        for connection in connections:
+            connection.abort()
         self.servers.turn()
         for member in (self.one, self.two):
             self.assertIsInstance(member.ended[0], Leave)

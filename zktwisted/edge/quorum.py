@@ -184,7 +184,7 @@ class QuorumProtocol(TwistedProtocol):
             self.transport.loseConnection()
 
     def abort(self) -> None:
-        """End it without waiting for anything to be written."""
+        """End it without waiting for anything to be written; a connection that is over already stays so."""
         self.closed = True
         self.transport.abortConnection()
 

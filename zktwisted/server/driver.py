@@ -343,19 +343,22 @@ class Driver(Generic[_M]):
         self._group.stop()
         self.hang_up()
 
-    def hang_up(self) -> None:
-        """Close the connections."""
+    def hang_up(self) -> list[QuorumProtocol]:
+        """Close the connections, and return them."""
+        return []
 
-    async def close(self) -> None:
+    async def close(self) -> list[QuorumProtocol]:
         """
         Wait for the disk, and leave a database that holds all that is in the log (spec: quorum 7.5, 14.1).
 
         Clients are disconnected first.  What was logged and not committed is part of our history until the next leader
         says otherwise.
+
+        @return: the connections, which are closed, and may be waiting for somebody to read the last of what was said.
         """
         self._stop_listening()
         self.role.stop()
-        self.hang_up()
+        connections = self.hang_up()
         await self._group.idle()
         self._group.stop()
         if self.reload:
@@ -368,3 +371,4 @@ class Driver(Generic[_M]):
                 if zxid > core.last_zxid:
                     core.replay(zxid, entry)
         self._logged.clear()
+        return connections

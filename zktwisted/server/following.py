@@ -54,6 +54,8 @@ class LearnerDriver(Driver[Learner]):
         self._connection: QuorumProtocol | None = None
         self._reader: image.ImageReader | None = None
         self._image: effects.LoadImage | None = None
+        #: Whether something is in the tree that is not in the log, so that the log has a hole there.
+        self._unlogged = False
         #: What was proposed in this turn: how many, and the newest of them.
         self._proposed = 0
         self._proposal = b""
@@ -144,7 +146,8 @@ class LearnerDriver(Driver[Learner]):
 
     def _apply(self, effect: effects.Apply) -> None:
         zxid, entry = effect
-        self._logged.pop(zxid, None)
+        if self._logged.pop(zxid, None) is None:
+            self._unlogged = True
         self.role.apply(zxid, entry)
         if self.master is not None:
             self.master.committed(zxid, entry)
@@ -186,7 +189,7 @@ class LearnerDriver(Driver[Learner]):
         station = self._station
         # A snapshot of a tree that is being replaced would be one of nothing.
         station.snapshots.stop()
-        self.reload = True
+        self.reload = self._unlogged = True
         self._storage.committed.clear()
         self._core.timeouts.clear()
         self._reader = image.ImageReader(self._core.tree, station.field_max)
@@ -234,20 +237,22 @@ class LearnerDriver(Driver[Learner]):
             zxid = self._core.last_zxid
             self._station.snapshots.stop()
             await self._station.snapshots.begin(hurry=True)
-            if self._image is not None:
+            if self._unlogged:
                 self._storage.replace_history(zxid)
-            self.reload = False
+            self.reload = self._unlogged = False
 
         self.begin(effect.token, take())
 
-    def hang_up(self) -> None:
+    def hang_up(self) -> list[QuorumProtocol]:
         """Close the connection to the leader."""
-        if self._connection is not None:
-            self._connection.close()
+        if self._connection is None:
+            return []
+        self._connection.close()
+        return [self._connection]
 
-    async def close(self) -> None:
+    async def close(self) -> list[QuorumProtocol]:
         """See L{Driver.close}; an image that came in part, or is on no disk of ours, goes (ZOOKEEPER-3642)."""
-        await super().close()
+        connections = await super().close()
         if self.reload:
-            self._logged.clear()
             await self._station.restore()
+        return connections

@@ -180,9 +180,11 @@ class LearnersDriver(Driver[_M]):
             log.error("The log cannot be read for a learner: {reason}", reason=str(error))
             return None
 
-    def hang_up(self) -> None:
+    def hang_up(self) -> list[QuorumProtocol]:
         """Close the learners' connections."""
-        for connection in list(self._numbers):
+        connections = list(self._numbers)
+        for connection in connections:
             connection.close()
         self._channels.clear()
         self._numbers.clear()
+        return connections

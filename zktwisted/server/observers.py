@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from twisted.internet.defer import DeferredList
 
+from zktwisted.edge.quorum import QuorumProtocol
 from zktwisted.server.driver import Station
 from zktwisted.server.learners import LearnersDriver
 from zktwisted.zab import effects
@@ -72,9 +73,10 @@ class ObserverMasterDriver(LearnersDriver[ObserverMaster]):
 
     # -- the end
 
-    async def close(self) -> None:
+    async def close(self) -> list[QuorumProtocol]:
         """Let the observers go."""
         self._stop_listening()
-        self.hang_up()
+        connections = self.hang_up()
         if self._work:
             await DeferredList(list(self._work))
+        return connections

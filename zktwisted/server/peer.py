@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 from zktwisted.config.ensemble import Address, Ensemble, Member
 from zktwisted.edge.election import ElectionService
 from zktwisted.edge.network import Network
-from zktwisted.edge.quorum import Dialer, QuorumFactory
+from zktwisted.edge.quorum import Dialer, QuorumFactory, QuorumProtocol
 from zktwisted.server.driver import Driver, Ended, InThread, Station
 from zktwisted.server.following import LearnerDriver
 from zktwisted.server.leader import LeaderRole
@@ -127,6 +127,7 @@ class QuorumPeer:
         self._masters: list[Member] = []
         self._read_only: ReadOnlyRole | None = None
         self._ports: list[IListeningPort] = []
+        self._leaving: list[QuorumProtocol] = []
         self._election = ElectionService(around.network, around.clock, around.monotonic, self.sid, config, ensemble)
         self._main: Deferred[None] | None = None
         self._waiting: Deferred[Any] | None = None
@@ -232,6 +233,8 @@ class QuorumPeer:
 
     async def _restore(self) -> Restored:
         restored = await self._around.restore()
+        for note in restored.notes:
+            (log.error if note.error else log.warn)("{note}", note=note.text)
         self._core.restored(restored.zxid)
         return restored
 
@@ -295,11 +298,14 @@ class QuorumPeer:
         self._unavailable = self._now()
         self._election.on_disloyal = None
         self._election.set_state(ServerState.LOOKING)
+        # Who has not taken in the meantime what the last role left for him does not read any more.
+        for connection in self._leaving:
+            connection.abort()
         closed = self._close_ports()
+        self._leaving = await driver.close()
         master, self._master = self._master, None
         if master is not None:
-            await master.close()
-        await driver.close()
+            self._leaving += await master.close()
         await closed
         await self._close_ports()  # one that came late
         if failure is not None:
