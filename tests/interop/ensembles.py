@@ -39,15 +39,15 @@ T = TypeVar("T")
 
 class Reserved:
     """
-    A port of the loopback address that nobody else is given while this lives.
+    A port of a loopback address that nobody else is given while this lives.
 
     A bound socket holds it without listening: who binds with SO_REUSEADDR, as all servers do, can listen there, and
     neither a search for a free port nor an outgoing connection comes upon it, whether a server runs there or not.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = HOST, port: int = 0) -> None:
         self._socket = socket.socket()
-        self._socket.bind((HOST, 0))
+        self._socket.bind((host, port))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.port: int = self._socket.getsockname()[1]
 
@@ -71,15 +71,16 @@ def until(ask: Callable[[], T | None], what: Callable[[], str], patience: float 
 class Member:
     """One server of an ensemble: its id, its ports and its data stay, its process and even its kind may change."""
 
-    def __init__(self, sid: int, kind: str, observer: bool, directory: Path) -> None:
+    def __init__(self, sid: int, kind: str, observer: bool, directory: Path, host: str = HOST) -> None:
         self.sid = sid
+        self.host = host
         self.kind = kind
         self.observer = observer
         self.directory = directory
         self.data_dir = directory / "data"
         self.data_dir.mkdir(parents=True)
         (self.data_dir / "myid").write_text(f"{sid}\n", "ascii")
-        self.reserved = [Reserved() for _ in range(3)]
+        self.reserved = [Reserved(), Reserved(host), Reserved(host)]
         self.port, self.quorum_port, self.election_port = (held.port for held in self.reserved)
         self.process: ServerProcess | None = None
         self.processes: list[ServerProcess] = []
@@ -133,8 +134,9 @@ class Ensemble:
     """
     The servers of one test by their ids.
 
-    *kinds* says which server is of which kind, *observers* which are no voters. With *links* everything between servers
-    passes through relays that a test can cut.
+    *kinds* says which server is of which kind, *observers* which are no voters. With *linked* everything between
+    servers passes through relays that a test can cut. With *master_port* observers listen to followers; that port is
+    the same for all, so every server has a loopback address of its own.
     """
 
     def __init__(
@@ -145,13 +147,23 @@ class Ensemble:
         config: Mapping[str, str] | None = None,
         linked: bool = False,
         properties: Mapping[str, str] | None = None,
+        master_port: bool = False,
     ) -> None:
         voters_no_more = frozenset(observers)
         self.config = {**CONFIG, **(config or {})}
         self.properties = properties
+        hosts = {sid: f"127.0.0.{sid + 1}" if master_port else HOST for sid in kinds}
         self.members = {
-            sid: Member(sid, kind, sid in voters_no_more, directory / str(sid)) for sid, kind in kinds.items()
+            sid: Member(sid, kind, sid in voters_no_more, directory / str(sid), hosts[sid])
+            for sid, kind in kinds.items()
         }
+        if master_port:
+            first, *others = self.members.values()
+            first.reserved.append(Reserved(first.host))
+            port = first.reserved[-1].port
+            self.config["observerMasterPort"] = str(port)
+            for member in others:
+                member.reserved.append(Reserved(member.host, port))
         self.links = Links() if linked else None
         self._sessions: list[RawSession] = []
         self._addresses: dict[tuple[int, int], str] = {}
@@ -162,7 +174,7 @@ class Ensemble:
     def _address(self, one: Member, other: Member) -> str:
         """Return how *other* is called in the configuration of *one*."""
         quorum, election = other.quorum_port, other.election_port
-        host = HOST
+        host = other.host
         if self.links is not None:
             if one is other:
                 host = WILDCARD

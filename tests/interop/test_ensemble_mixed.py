@@ -11,7 +11,7 @@ import pytest
 
 from tests.interop import trees
 from tests.interop.conftest import MakeEnsemble
-from tests.interop.ensembles import JAVA, JAVA_395, OURS, Ensemble, administrating
+from tests.interop.ensembles import JAVA, JAVA_395, OURS, Ensemble, administrating, until
 
 MIXES = {
     "two Java, ours follows": {1: OURS, 2: JAVA, 3: JAVA},
@@ -53,3 +53,21 @@ def test_whole_life(mix: str, make_ensemble: MakeEnsemble) -> None:
     assert sum(path.endswith("/mine") for path in tree) == 0, "sessions that were closed have ephemerals"
     assert sum(path.endswith("/other") for path in tree) == 0
     assert sum(path.endswith("/large") for path in tree) == 2 + 3 + 2 + 3
+
+
+def test_weights(make_ensemble: MakeEnsemble) -> None:
+    """Who has no weight never leads and is never needed, whatever its id; the others need each other."""
+    weights = {"group.1": "1:2:3", "weight.1": "1", "weight.2": "1", "weight.3": "0"}
+    ensemble = make_ensemble({1: JAVA, 2: OURS, 3: OURS}, config=weights)
+    ensemble.start()
+    assert ensemble.leader() in (1, 2)
+    work_everywhere(ensemble, "all")
+    ensemble.kill9(3)
+    assert ensemble.leader() in (1, 2)
+    work_everywhere(ensemble, "two")
+    ensemble.start(3)
+    ensemble.kill9(1)
+    until(lambda: ensemble[2].mode() is None and ensemble[3].mode() is None, lambda: "one of two is too few")
+    ensemble.start(1)
+    work_everywhere(ensemble, "again")
+    ensemble.assert_equal()

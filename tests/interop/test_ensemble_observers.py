@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.interop import trees
+from tests.interop.clients import servers
 from tests.interop.conftest import MakeEnsemble
 from tests.interop.ensembles import JAVA, JAVA_395, LEADER, OBSERVER, OURS, administrating, until
 from tests.interop.trees import EPHEMERAL
@@ -59,3 +60,38 @@ def test_observer(mix: str, make_ensemble: MakeEnsemble) -> None:
     mine.close()
     tree = ensemble.assert_equal()
     assert "/mine" not in tree and "/missed" in tree
+
+
+@pytest.mark.parametrize("mix", ["ours listens to Java", "Java listens to ours", "ours listens to ours"])
+def test_observer_of_a_follower(mix: str, make_ensemble: MakeEnsemble) -> None:
+    """An observer that listens to a follower has what the leader's own observers have, and costs the leader nothing."""
+    follower, observer = {
+        "ours listens to Java": (JAVA, OURS),
+        "Java listens to ours": (OURS, JAVA),
+        "ours listens to ours": (OURS, OURS),
+    }[mix]
+    ensemble = make_ensemble({1: follower, 2: OURS, 3: observer}, observers=[3], master_port=True)
+    ensemble.start(1, 2)
+    assert ensemble.leader() == 2
+    with administrating(ensemble[1].running) as session:
+        trees.work(session, ensemble[1].port, "before")
+    ensemble.start(3)
+    assert servers.monitor(ensemble[2].running)["synced_observers"] == "0"
+    for member in ensemble.running():
+        with administrating(member.running) as session:
+            trees.work(session, member.port, f"at-{member.sid}")
+    mine = ensemble.session(3)
+    mine.create("/mine", b"", EPHEMERAL)
+    assert "/mine" in ensemble.assert_equal()
+    mine.connection.close()
+    moved = ensemble.session(1, session_id=mine.session_id, password=mine.password)
+    assert moved.session_id == mine.session_id
+    back = ensemble.session(3, session_id=mine.session_id, password=mine.password)
+    assert back.session_id == mine.session_id
+    # The follower dies, and with it the quorum; afterwards everything is as it was.
+    ensemble.kill9(1)
+    ensemble.start(1)
+    back = ensemble.session(3, session_id=mine.session_id, password=mine.password)
+    assert back.session_id == mine.session_id
+    back.close()
+    assert "/mine" not in ensemble.assert_equal()
