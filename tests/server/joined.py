@@ -51,6 +51,11 @@ class Member(World):
 
     # The way to the leader, of a learner: upstream.
 
+    @property
+    def received_zxid(self) -> int:
+        """What is proposed is known here at once, and committed when its message comes."""
+        return self.joined.newest
+
     def request(self, session_id: int, cxid: int, op: int, body: bytes, identities: Sequence[Id] | None) -> None:
         self.sent.append((session_id, cxid, op, identities))
         leader = self.joined.leader
@@ -101,10 +106,15 @@ class Joined:
                 LearnerRole(member.server, member, sid in observers).start(0)
         self.leader.start(EPOCH_ZXID)
 
+    @property
+    def newest(self) -> int:
+        """The last transaction proposed."""
+        return (self.proposed or self.history or [(EPOCH_ZXID,)])[-1][0]
+
     # The agreement.
 
     def propose(self, zxid: int, entry: bytes) -> None:
-        assert zxid == (self.proposed or self.history or [(EPOCH_ZXID,)])[-1][0] + 1, hex(zxid)
+        assert zxid == self.newest + 1, hex(zxid)
         self.proposed.append((zxid, entry, []))
 
     def sync(self, channel: int) -> None:

@@ -156,6 +156,26 @@ class WriteTests(JoinedTests):
         self.assertEqual([(xid, err) for xid, _, err, _ in new.receive()], [(1, 0), (8, 0)])
         self.assertEqual(old.receive()[0][2], 0)
 
+    def test_cxids_anew(self) -> None:
+        """Nor if the client begins to count anew, and what it had asked for elsewhere is not committed yet."""
+        joined = self.joined()
+        old = joined.members[2].client()
+        joined.eager = False
+        old.put(ops.CREATE, create(b"/old"))
+        joined.links[2, 0].popleft()()
+        new = joined.members[3].connect()
+        new.send(new.connect_request(10_000, old.session_id, old.password))
+        for link in ((3, 0), (0, 3)):
+            joined.links[link].popleft()()
+        joined.flush()
+        self.assertTrue(new.greet())
+        new.put(ops.CREATE, create(b"/new"))
+        joined.settle()
+        (answer,) = new.receive()
+        self.assertEqual((answer[0], jute.decode(proto.PathResponse, answer[3])[0].path), (1, b"/new"))
+        (answer,) = old.receive()
+        self.assertEqual((answer[0], jute.decode(proto.PathResponse, answer[3])[0].path), (1, b"/old"))
+
     def test_gone_meanwhile(self) -> None:
         """A client that does not wait for its answer harms nobody."""
         joined = self.joined()

@@ -118,6 +118,11 @@ class LearnerDriver(Driver[Learner]):
 
     # -- what the role asks for
 
+    @property
+    def received_zxid(self) -> int:
+        """The last transaction that the leader has told us of."""
+        return self.machine.received_zxid
+
     def request(self, session_id: int, cxid: int, op: int, body: bytes, identities: Iterable[Id] | None) -> None:
         """Pass a request on to the leader."""
         self.forward(0, session_id, cxid, op, body, identities)

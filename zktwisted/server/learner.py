@@ -38,6 +38,10 @@ log = Logger()
 class Upstream(Protocol):
     """The way to the leader."""
 
+    @property
+    def received_zxid(self) -> int:
+        """The last transaction that the leader has told us of, committed or not."""
+
     def request(self, session_id: int, cxid: int, op: int, body: bytes, identities: Sequence[Id] | None) -> None:
         """Let the leader make a transaction of a write, or tell when a sync is due; it keeps their order."""
 
@@ -89,30 +93,37 @@ class CommitProcessor(Stage):
     """
     Holds writes until they are committed, and syncs until the leader says so.
 
-    @ivar local_writes: the writes of our clients, in the order in which they went to the leader.
+    @ivar local_writes: the writes of our clients, in the order in which they went to the leader, each with the last
+        transaction that had come from there.
     @ivar pending_syncs: the syncs.
     """
 
-    def __init__(self, core: ZooKeeperServer) -> None:
+    def __init__(self, core: ZooKeeperServer, upstream: Upstream) -> None:
         super().__init__(core)
-        self.local_writes: deque[Request] = deque()
+        self._upstream = upstream
+        self.local_writes: deque[tuple[Request, int]] = deque()
         self.pending_syncs: deque[Request] = deque()
 
     def process_request(self, request: Request) -> None:
         """Take what is about to go to the leader."""
-        (self.pending_syncs if request.op == ops.SYNC else self.local_writes).append(request)
+        if request.op == ops.SYNC:
+            self.pending_syncs.append(request)
+        else:
+            self.local_writes.append((request, self._upstream.received_zxid))
 
     def committed(self, proposal: Proposal) -> None:
         """
         Hand on the write that a committed transaction is the outcome of, if it is one of ours.
 
         The leader makes one transaction of each write that we send, in the order in which we do.  A session's client
-        may have come from another server meanwhile: what it had asked for there has its cxid, but is not the oldest.
+        may have come from another server, and some begin to count anew then: what it had asked for there may bear the
+        cxid of our oldest.  But the leader had proposed it before it let the client go on here, and thus to us before
+        we sent anything of that client.  (Observers hear of it only when it is committed, and may take it for theirs.)
         """
         header = proposal.header
         if self.local_writes:
-            request = self.local_writes[0]
-            if request.session_id == header.client_id and request.cxid == header.cxid:
+            request, before = self.local_writes[0]
+            if request.session_id == header.client_id and request.cxid == header.cxid and header.zxid > before:
                 self.local_writes.popleft()
                 request.proposal = proposal
                 self.next.process_request(request)
@@ -147,7 +158,7 @@ class LearnerRole(Role):
         self.upstream = upstream
         processor = ObserverRequestProcessor if observer else FollowerRequestProcessor
         self._first = processor(core, self)
-        self._commit = CommitProcessor(core)
+        self._commit = CommitProcessor(core, upstream)
         self.chain = chained(
             core,
             self._first,

@@ -134,6 +134,11 @@ class Learner(Machine):
         return list(self._pending)
 
     @property
+    def received_zxid(self) -> int:
+        """The last transaction that the leader has told us of, committed or not; 0 before the first."""
+        return self._last_queued
+
+    @property
     def busy(self) -> bool:
         """Whether packets are only put aside, because the disk has to finish something first."""
         return self._awaited is not None
