@@ -319,7 +319,8 @@ class ZooKeeperServer:
         """
         header = proposal.header
         zxid = header.zxid
-        changes: list[Change] | None = [] if self.watches.count else None
+        watches = self.watches
+        changes: list[Change] | None = [] if watches.data.count or watches.child.count else None
         applied = self.tree.commit(proposal, changes)
         self.prepare.applied(proposal)
         self.reads.zxid = zxid

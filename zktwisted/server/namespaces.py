@@ -22,39 +22,46 @@ _WITH_DATA = frozenset((ops.CREATE, ops.CREATE2, ops.CREATE_CONTAINER, ops.CREAT
 _COUNTED = _WITH_DATA | {ops.DELETE, ops.DELETE_CONTAINER}
 
 
-def _counter(sizes: MetricSet, extra: int) -> Callable[[bytes, int], None]:
+class _Counter:
     """
-    Return what counts one use of a path.
+    Counts uses of paths by their first element.
 
     This runs for every operation, so the summary of each first element is remembered by its bytes.
-    """
-    known: dict[bytes, Summary] = {}
 
-    def count(path: bytes, size: int) -> None:
+    @ivar known: those summaries.
+    """
+
+    __slots__ = ("_extra", "_sizes", "known")
+
+    def __init__(self, sizes: MetricSet, extra: int) -> None:
+        self.known: dict[bytes, Summary] = {}
+        self._sizes = sizes
+        self._extra = extra
+
+    def count(self, path: bytes, size: int) -> None:
         end = path.find(b"/", 1)
         first = path[1:end] if end > 0 else path[1:]
-        summary = known.get(first)
+        summary = self.known.get(first)
         if summary is None:
             if not first:
                 return
-            summary = sizes.member(first.decode("utf-8", "replace"))
+            summary = self._sizes.member(first.decode("utf-8", "replace"))
             if summary is None:
                 return
-            if len(known) < sizes.LIMIT:
-                known[first] = summary
-        summary.add(len(path) + size + extra)
-
-    return count
+            if len(self.known) < self._sizes.LIMIT:
+                self.known[first] = summary
+        summary.add(len(path) + size + self._extra)
 
 
 def counter_of_reads(sizes: MetricSet) -> Callable[[bytes, int], None]:
     """Return what counts one node read: its path, and the bytes of its data, or of its children's names."""
-    return _counter(sizes, _STAT_SIZE)
+    return _Counter(sizes, _STAT_SIZE).count
 
 
 def counter_of_writes(sizes: MetricSet) -> Callable[[Proposal], None]:
     """Return what counts the operations of a transaction that has been applied."""
-    count = _counter(sizes, 0)
+    counter = _Counter(sizes, 0)
+    known, count = counter.known, counter.count
 
     def count_one(op: int, txn: Any) -> None:
         if op in _COUNTED:
@@ -70,7 +77,13 @@ def counter_of_writes(sizes: MetricSet) -> Callable[[Proposal], None]:
                 touched = touched[-1:]
             for path, node in touched:
                 data = node.data
-                count(path, len(data) if data else 0)
+                size = len(data) if data else 0
+                end = path.find(b"/", 1)
+                summary = known.get(path[1:end] if end > 0 else path[1:])
+                if summary is None:
+                    count(path, size)
+                else:
+                    summary.add(len(path) + size)
         elif operations is None:
             count_one(proposal.header.type, proposal.body)
         elif not txns.is_failed(operations):

@@ -194,7 +194,8 @@ class FinalRequestProcessor(Stage):
                     applied = applied._replace(err=request.error)
                 request.reply = encode_write_reply(request.op, request.cxid, proposal.header.zxid, applied)
         connection = request.connection
-        if connection.parked or core.watches.count:
+        watches = core.watches
+        if connection.parked or watches.data.count or watches.child.count:
             core.settle_connection(connection)
         else:
             core.settling[connection] = None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["encode_sync_reply", "encode_write_reply"]
 
 _pack_int = Struct(">i").pack
+_pack_header = Struct(">iiqi").pack
 _pack_result = Struct(">i?i").pack
 _SET_DATA = _pack_result(ops.SET_DATA, False, 0)
 
@@ -29,13 +30,14 @@ def encode_write_reply(op: int, xid: int, zxid: int, applied: Applied) -> bytes:
     if applied.err:
         return encode_reply(xid, zxid, applied.err)
     if op == ops.SET_DATA or op == ops.SET_ACL:
-        return encode_reply(xid, zxid, 0, applied.stat)
+        return _pack_header(84, xid, zxid, 0) + applied.stat
     if op == ops.CREATE:
         return encode_reply(xid, zxid, 0, jute.pack_buffer(applied.path))
     if op in (ops.CREATE2, ops.CREATE_CONTAINER, ops.CREATE_TTL):
         return encode_reply(xid, zxid, 0, jute.pack_buffer(applied.path) + applied.stat)
     if op == ops.MULTI:
-        return encode_reply(xid, zxid, 0, b"".join(map(_encode_result, applied.results)) + proto.END_OF_MULTI)
+        results = applied.stat or b"".join(map(_encode_result, applied.results))
+        return encode_reply(xid, zxid, 0, results + proto.END_OF_MULTI)
     return encode_reply(xid, zxid, 0)
 
 

@@ -27,8 +27,8 @@ from zktwisted.tree.quota import (
     updated,
 )
 from zktwisted.tree.znode import CONTAINER_OWNER, TTL_MASK, TTL_MAX, Znode, ttl_of
-from zktwisted.wire import ops, txns
-from zktwisted.wire.proto import ACL, OPEN_ACL, Id
+from zktwisted.wire import jute, ops, txns
+from zktwisted.wire.proto import ACL, OPEN_ACL, Id, MultiHeader
 
 __all__ = ["Applied", "Change", "DataTree"]
 
@@ -59,14 +59,15 @@ class Applied(NamedTuple):
     err: int = 0
     #: The path created.
     path: bytes | None = None
-    #: The 68 bytes of the node's Stat, where the reply has one.
+    #: The 68 bytes of the node's Stat, where the reply has one.  Of a multi that was fused: its results as replied.
     stat: bytes = b""
-    #: Of a multi: the outcome of each operation, with its type.
+    #: Of any other multi: the outcome of each operation, with its type.
     results: Sequence[tuple[int, Applied]] = ()
 
 
 _OK = Applied()
 _new = tuple.__new__
+_SET_DATA_RESULT = jute.encode(MultiHeader(ops.SET_DATA, False, 0))
 _NONE: Mapping[bytes, int] = MappingProxyType({})
 
 
@@ -179,13 +180,11 @@ class DataTree:
         if kind == ops.SET_DATA:
             return _new(Applied, (0, None, self._replace(*touched[0], changes), ()))
         if kind == ops.MULTI:
-            return Applied(
-                results=[
-                    (ops.SET_DATA, _new(Applied, (0, None, self._replace(path, record, changes), ())))
-                    for path, record in touched
-                ]
-            )
-        return self._enter(touched, changes)
+            results = [_SET_DATA_RESULT + self._replace(path, record, changes) for path, record in touched]
+            return _new(Applied, (0, None, b"".join(results), ()))
+        node = self._enter(touched, changes)
+        # The reply of a create is its path; only that of a create2 has a Stat.
+        return _new(Applied, (0, touched[1][0], b"" if kind == ops.CREATE else node.stat(), ()))
 
     def _replace(self, path: bytes, record: Znode, changes: list[Change] | None) -> bytes:
         """Give a node its new data, and return its Stat."""
@@ -199,16 +198,16 @@ class DataTree:
         node.mzxid = record.mzxid
         self.digest += record.digest - node.digest
         node.digest = record.digest
-        node.packed = None
+        node.packed = record.packed
         self.data_size += grown
         if changes is not None:
             changes.append(Change(DATA_CHANGED, path, node.acl, None))
         if self.quotas.paths:
             self._count(path, 0, grown)
-        return node.stat()
+        return node.packed or node.stat()
 
-    def _enter(self, touched: Touched, changes: list[Change] | None) -> Applied:
-        """Enter a new node that is open to everybody, and what its parent has become."""
+    def _enter(self, touched: Touched, changes: list[Change] | None) -> Znode:
+        """Enter a new node that is open to everybody, and what its parent has become; return the node."""
         (parent_path, record), (path, node) = touched
         nodes = self.nodes
         parent = nodes[parent_path]
@@ -233,7 +232,7 @@ class DataTree:
             changes.append(Change(CREATED, path, node.acl, parent.acl))
         if self.quotas.paths:
             self._count(path, 1, size)
-        return _new(Applied, (0, path, node.stat(), ()))
+        return node
 
     def apply(
         self,

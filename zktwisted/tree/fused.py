@@ -15,11 +15,12 @@ from collections.abc import Callable
 from struct import Struct
 from struct import error as struct_error
 from typing import TYPE_CHECKING
+from zlib import crc32
 
 from zktwisted.tree.acl import AclTable
 from zktwisted.tree.paths import is_plain_name
 from zktwisted.tree.proposal import ChangeRecord, Proposal, Touched
-from zktwisted.tree.znode import Znode, digest_of, pack_stored
+from zktwisted.tree.znode import Znode, digest_of, pack_stat, pack_stored
 from zktwisted.wire import jute, ops, proto, txns
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ _SET_DATA = ops.SET_DATA
 _MULTI = ops.MULTI
 _DIGEST_VERSION = 2
 _LAST = 0x7FFFFFFF
+# Up to here the cversion that clients see, nearly twice the stored one, does not wrap.
+_CVERSION_MAX = 0x3FFFFFFF
+_JOIN_MAX = 2048
 _OPEN_ACL_BYTES = jute.encode(proto.SetACLRequest(b"", proto.OPEN_ACL, 0))[4:-4]
 _OPEN_ACL_SIZE = len(_OPEN_ACL_BYTES)
 
@@ -62,25 +66,21 @@ def _changed(prepare: Prepare, path: bytes, data: bytes, expected: int, zxid: in
         return None
     record = ChangeRecord(node)
     record.data = data
-    record.version = version + 1
+    record.version = version = version + 1
     record.mzxid = zxid
     record.mtime = time
-    record.digest = digest_of(
-        path,
-        data,
-        pack_stored(
-            record.czxid,
-            zxid,
-            record.pzxid,
-            record.ctime,
-            time,
-            version + 1,
-            record.cversion,
-            record.aversion,
-            record.owner,
-        ),
-    )
-    prepare.digest += record.digest - node.digest
+    czxid, pzxid, ctime = record.czxid, record.pzxid, record.ctime
+    cversion, aversion, owner = record.cversion, record.aversion, record.owner
+    stored = pack_stored(czxid, zxid, pzxid, ctime, time, version, cversion, aversion, owner)
+    digest = record.digest = crc32(path + data + stored) if len(data) < _JOIN_MAX else digest_of(path, data, stored)
+    prepare.digest += digest - node.digest
+    if owner or cversion > _CVERSION_MAX:
+        record.packed = None
+    else:
+        children = record.child_count
+        record.packed = pack_stat(
+            czxid, zxid, ctime, time, version, 2 * cversion - children, aversion, 0, len(data), children, pzxid
+        )
     return record
 
 
@@ -264,6 +264,7 @@ def _read_set(tree: DataTree, path: bytes, data: bytes, version: int, header: tu
     record.version = version
     record.mzxid = header[2]
     record.mtime = header[3]
+    record.packed = None
     record.digest = record.compute_digest(path)
     return ((path, record),)
 

@@ -14,7 +14,17 @@ from zlib import crc32
 if TYPE_CHECKING:
     from zktwisted.tree.acl import AclList
 
-__all__ = ["CONTAINER_OWNER", "TTL_MASK", "TTL_MAX", "Znode", "digest_of", "is_ephemeral", "pack_stored", "ttl_of"]
+__all__ = [
+    "CONTAINER_OWNER",
+    "TTL_MASK",
+    "TTL_MAX",
+    "Znode",
+    "digest_of",
+    "is_ephemeral",
+    "pack_stat",
+    "pack_stored",
+    "ttl_of",
+]
 
 #: Stored ephemeralOwner of a container, 0x8000000000000000 as a signed long (spec: server-semantics 1.2).
 CONTAINER_OWNER = -(1 << 63)
@@ -23,7 +33,8 @@ TTL_MASK = -(1 << 56)
 #: Largest TTL in ms, 40 bits.
 TTL_MAX = 0xFFFFFFFFFF
 
-_pack_stat = Struct(">qqqqiiiqiiq").pack
+#: czxid, mzxid, ctime, mtime, version, cversion, aversion, ephemeralOwner, dataLength, numChildren, pzxid.
+pack_stat = Struct(">qqqqiiiqiiq").pack
 #: czxid, mzxid, pzxid, ctime, mtime, version, cversion, aversion, owner: what of a node counts in its digest.
 pack_stored = Struct(">qqqqqiiiq").pack
 #: Data up to this size is copied to be digested: one long checksum costs less than three calls.
@@ -136,7 +147,7 @@ class Znode:
             data = self.data
             owner = self.owner
             cversion = 2 * self.cversion - count
-            packed = self.packed = _pack_stat(
+            packed = self.packed = pack_stat(
                 self.czxid,
                 self.mzxid,
                 self.ctime,
