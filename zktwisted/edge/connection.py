@@ -165,21 +165,21 @@ class Connection:
         if not answered:
             return
         server = self._server
-        now = server.now()
-        first, last = answered[0], answered[-1]
-        lengths = [len(request.reply or b"") for request in answered]
-        count = len(lengths)
-        server.metrics.response_bytes += sum(lengths) - 4 * count
         sizes = server.stats.client_response
+        count = len(answered)
+        last = answered[-1]
+        size = total = len(last.reply or b"") - 4
         if count > 1:
+            lengths = [len(request.reply or b"") for request in answered]
+            total = sum(lengths) - 4 * count
             sizes.add(min(lengths) - 4)
             sizes.add(max(lengths) - 4)
-            if self.parked or first.received != last.received:
-                self._note_runs(answered, now)
-                sizes.add(lengths[-1] - 4)
-                return
-        sizes.add(lengths[-1] - 4)
-        self._note_run(last, now, count)
+        server.metrics.response_bytes += total
+        sizes.add(size)
+        if count > 1 and (self.parked or answered[0].received != last.received):
+            self._note_runs(answered, server.now())
+        else:
+            self._note_run(last, server.now(), count)
 
     def _note_runs(self, answered: list[Request], now: float) -> None:
         """Count answers that differ in their latency, or of which some are reads and some are writes."""
