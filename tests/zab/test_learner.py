@@ -393,6 +393,18 @@ class OldLeaderTests(LearnerCase):
         self.assertEqual(["serves epoch 2", "0 < ACK 2:0"], self.done())
 
 
+    def test_bad_history(self) -> None:
+        """A history with the wrong commit is refused here too, when its turn comes."""
+        self.says(quorum.NEWLEADER, "2:0")
+        self.done()
+        self.says(quorum.DIFF, "1:6")
+        self.proposes("1:5")
+        self.proposes("1:6")
+        self.commits("1:6")
+        self.says(quorum.UPTODATE, "-1")
+        self.assert_left(self.done(), "another proposal is next")
+
+
 class BroadcastTests(LearnerCase):
     """A follower in the broadcast."""
 
@@ -506,6 +518,8 @@ class BroadcastTests(LearnerCase):
         self.proposes("2:1")
         self.learner.failed(self.learner._token, "I/O error", self.now)
         self.assertEqual(["exits with 10, I/O error"], hear(self.learner))
+        self.learner.failed(self.learner._token, "I/O error", self.now)
+        self.learner.request(7, 1, ops.SYNC, b"", None, self.now)
         self.assertEqual([], self.done())
 
 
@@ -564,6 +578,17 @@ class ObserverTests(LearnerCase):
         self.serve()
         self.informs("2:1")
         self.assert_left(self.informs("2:3"))
+
+    def test_commit_of_another_before_it_serves(self) -> None:
+        """A wrong commit between NEWLEADER and UPTODATE: its history is not the leader's."""
+        self.promise()
+        self.says(quorum.DIFF, "1:4")
+        self.says(quorum.NEWLEADER, "2:0", TEXT)
+        self.done()
+        self.proposes("2:1")
+        self.proposes("2:2")
+        self.commits("2:2")
+        self.assert_left(self.says(quorum.UPTODATE, "-1"), "0x200000001 is next")
 
     def test_proposals_are_not_for_it(self) -> None:
         """Proposals and commits in the broadcast are not for an observer."""

@@ -146,8 +146,6 @@ class _Walk:
             if zxid > self.queued:
                 self._entries.append((zxid, entry))
                 self.queued = zxid
-        if self._kind == 0 and zxid_counter(self._peer) == 0:
-            self._operation(DIFF, self._announced)
 
     def _operation(self, kind: int, zxid: int) -> None:
         self._kind, self._zxid = kind, zxid
