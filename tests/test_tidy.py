@@ -61,7 +61,7 @@ ROOMS = {
         ours=("store", "wire", "errors", "config"), others=("cramjam",), forbidden=OUTSIDE - {"io"}
     ),
     "interfaces": Room(ours=("wire", "errors"), others=("zope",)),
-    "edge": Room(ours=_EDGE, others=(*_TWISTED, "OpenSSL", "service_identity")),
+    "edge": Room(ours=_EDGE, others=(*_TWISTED, "OpenSSL", "cryptography", "service_identity")),
     # It moves the machine of elections, as the server's drivers move those of the broadcast.
     "edge.election": Room(ours=(*_EDGE, "zab"), others=_TWISTED),
     "server": Room(ours=_SERVER, others=_TWISTED),
