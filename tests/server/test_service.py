@@ -259,7 +259,6 @@ class LifeTests(ServiceTestCase):
         self.assertRaises(ConfigError, ZooKeeperService, self.reactor, ServerConfig())
         self.assertRaises(ValueError, self.service, "tape")
 
-
     def throttled(self) -> tuple[ZooKeeperService, Client]:
         """Return a server whose one place in the chain is taken, and the client that has three more waiting."""
         service = self.started(request_throttle_max_requests=1, request_throttler_shutdown_timeout=5000)
