@@ -218,3 +218,9 @@ class DriverTests(SynchronousTestCase):
         """The stories have been found, and names are parsed as they are shown."""
         self.assertGreater(len(list(SCENARIOS.glob("*.txt"))), 5)
         self.assertEqual("5:3", show(parse("5:3")))
+
+    def test_all_stories_are_in_the_documentation(self) -> None:
+        """Each story has its place on the page that shows them."""
+        page = (Path(__file__).parents[2] / "docs" / "internals" / "stories.md").read_text(encoding="utf-8")
+        shown = re.findall(r"tests/scenarios/(\w+)\.txt", page)
+        self.assertEqual(sorted(path.stem for path in SCENARIOS.glob("*.txt")), sorted(shown))
