@@ -318,12 +318,10 @@ class ClientProtocol(Connection):
             self.hold |= HOLD_SERVER
             self._keep(buf, 0)
             return
-        answer, submit = server.answer, server.submit
+        answer, submit, park = server.answer, server.submit, self._park
         limit = self.factory.usual_frame
-        direct = self._direct
-        identities = self.identities.current
-        pending = self._pending
-        push = self.out.append
+        direct, identities = self._direct, self.identities.current
+        pending, push = self._pending, self.out.append
         end = len(buf)
         position = reads = others = taken = size = last = 0
         now = server.now()
@@ -362,9 +360,10 @@ class ClientProtocol(Connection):
                     break
             position_of_body, position = position + 12, stop
             taken += 1
-            if direct and op in SUBMITTED_OPS:
+            if direct and op in KNOWN_OPS:
                 others += 1
-                if not self._submit(xid, op, buf[position_of_body:stop], now, submit):
+                take = submit if op in SUBMITTED_OPS else park
+                if not self._submit(xid, op, buf[position_of_body:stop], now, take):
                     break
                 continue
             others += op != ops.AUTH and op != ops.SASL
@@ -451,9 +450,10 @@ class ClientProtocol(Connection):
         if self._direct is NOTHING and self.factory.enforced and not server.admits(self.identities):
             self._refuse(xid, Code.SESSIONCLOSEDREQUIRESASLAUTH)
             return False
-        if op in SUBMITTED_OPS and not self.factory.throttled:
-            return self._submit(xid, op, buf[start:end], now, server.submit)
-        return self._submit(xid, op, buf[start:end], now, self._admit if op in KNOWN_OPS else self._unknown)
+        if op not in KNOWN_OPS:
+            return self._submit(xid, op, b"", now, self._unknown)
+        take = self._throttle if self.factory.throttled else server.submit if op in SUBMITTED_OPS else self._park
+        return self._submit(xid, op, buf[start:end], now, take)
 
     def _submit(self, xid: int, op: int, body: bytes, now: float, take: Callable[[Request], None]) -> bool:
         """Line up a request and hand it on to C{take}; C{False}: read no further for now."""
@@ -483,12 +483,12 @@ class ClientProtocol(Connection):
         self.state = ENDING
         self.settled()
 
-    def _admit(self, request: Request) -> None:
-        """Take what has to pass the throttle first, or is answered here as soon as it is the oldest."""
-        if self.factory.throttled:
-            self._server.throttler.submit(request)
-            self.factory.admit(request.received)
-            return
+    def _throttle(self, request: Request) -> None:
+        self._server.throttler.submit(request)
+        self.factory.admit(request.received)
+
+    def _park(self, request: Request) -> None:
+        """Keep what is answered here as soon as it is the oldest."""
         request.ready = self.parked = True
         if len(self._pending) == 1:
             self.settled()
