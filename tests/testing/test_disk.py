@@ -178,6 +178,19 @@ class CrashTests(SynchronousTestCase):
             seen.add((disk.files["a"], disk.files.get("b")))
         self.assertEqual(seen, {(b"0", None), (b"1", None), (b"1", b"2")})
 
+    def test_on_change(self) -> None:
+        """Who wants to is told of each change that is durable."""
+        disk, told = MemoryDisk(hold=True), []
+        disk.on_change = lambda: told.append(sorted(disk.files.items()))
+        disk.create("a", b"1")
+        disk.flush(Committed())
+        self.assertEqual(told, [])
+        disk.complete()
+        self.successResultOf(disk.write_atomic("b", b"22"))
+        disk.truncate("b", 1)
+        disk.remove("a")
+        self.assertEqual(told, [[("a", b"1")], [("a", b"1"), ("b", b"22")], [("a", b"1"), ("b", b"2")], [("b", b"2")]])
+
     def test_successor(self) -> None:
         """The next process finds what was durable, and the last one changes nothing of it any more."""
         disk = MemoryDisk(hold=True)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Closing", "ServerChecker", "Violation"]
 
+_COUNTER = 0xFFFFFFFF
 _ACCEPTED, _CURRENT = "acceptedEpoch", "currentEpoch"
 
 
@@ -191,6 +192,11 @@ class ServerChecker:
             since = self.leaders.get(zxid_epoch(header.zxid), (0, 0.0))[1]
             self.closings.append(Closing(header.client_id, now, server.sid, header.cxid, since))
 
+    def _start(self, epoch: int) -> int:
+        """Return the zxid behind which an epoch's transactions begin."""
+        initial = next(iter(self._ensemble.servers.values())).config.testingonly_initial_zxid
+        return epoch << 32 | (initial or 0)
+
     def _known(self, zxid: int, entry: bytes) -> None:
         if self.entries.setdefault(zxid, entry) != entry:
             self._complain(f"two transactions are called {show_zxid(zxid)}")
@@ -199,7 +205,7 @@ class ServerChecker:
         after = _state(core)
         self._known(zxid, entry)
         same_epoch = zxid_epoch(last) == zxid_epoch(zxid)
-        if zxid <= last or (zxid != last + 1 if same_epoch else zxid & 0xFFFFFFFF != 1):
+        if zxid <= last or zxid != (last if same_epoch and last & _COUNTER else self._start(zxid_epoch(zxid))) + 1:
             self._complain(f"server {server.sid} applies {show_zxid(zxid)} behind {show_zxid(last)}")
         if self._effects.setdefault(zxid, (before, after)) != (before, after):
             self._complain(f"server {server.sid} applies {show_zxid(zxid)} to another state than others did")
@@ -285,7 +291,7 @@ class ServerChecker:
         else:
             ends = self._ends(last)
             ends[last] = self._tops.get(last, 0)
-            found = [zxid for epoch in sorted(ends) for zxid in range((epoch << 32) + 1, ends[epoch] + 1)]
+            found = [zxid for epoch in sorted(ends) for zxid in range(self._start(epoch) + 1, ends[epoch] + 1)]
         listed = set(found)
         for zxid in self.committed:
             if zxid not in listed:

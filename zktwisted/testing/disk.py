@@ -37,6 +37,7 @@ class MemoryDisk:
     @ivar made: whether the directory exists.
     @ivar read_only: whether it refuses files.
     @ivar told_to_fail: whether it was, since the last L{crash}.
+    @ivar on_change: called when something has become durable, was cut or deleted.
     """
 
     def __init__(
@@ -78,6 +79,7 @@ class MemoryDisk:
         self._replacing: list[tuple[str, bytes, IDelayedCall, Deferred[None]]] = []
         self._streams: list[_MemoryStream] = []
         self.told_to_fail = False
+        self.on_change: Callable[[], object] = int
 
     # -- faults
 
@@ -180,10 +182,12 @@ class MemoryDisk:
     def truncate(self, name: str, size: int) -> None:
         """Cut a file."""
         self.files[name] = self.read(name)[:size]
+        self.on_change()
 
     def remove(self, name: str) -> None:
         """Delete a file."""
         self.files.pop(name, None)
+        self.on_change()
 
     def discard(self, names: list[str]) -> None:
         """Delete files."""
@@ -252,6 +256,7 @@ class MemoryDisk:
         if error is None:
             for operation in operations:
                 operation.apply(self, len(operation.data))
+            self.on_change()
             if self._waiting:
                 self._launch()
         else:
@@ -292,6 +297,7 @@ class MemoryDisk:
     def _replace(self, name: str, data: bytes) -> None:
         self.files[name] = data
         self.touch(name)
+        self.on_change()
 
     def _replaced(self) -> None:
         # The oldest, whichever the time has come for: a disk does one after the other.

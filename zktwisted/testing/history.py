@@ -93,8 +93,8 @@ class History:
                     self._apply(zxid, header.client_id, kind, one)
         else:
             self._apply(zxid, header.client_id, header.type, body)
-        if header.cxid > 0 and zxid not in self.errors:
-            # What a session has asked elsewhere, before it moved, fails if it comes late.
+        if header.cxid > 0 and zxid not in self.errors and header.type != ops.CLOSE_SESSION:
+            # What a session has asked elsewhere, before it moved, fails if it comes late; its end does not.
             if header.cxid < self._cxids.get(header.client_id, 0):
                 raise Violation(f"{show_zxid(zxid)} was asked before what its session has had done already: {header}")
             self._cxids[header.client_id] = header.cxid

@@ -15,16 +15,20 @@ import argparse
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from random import Random
 from typing import Any, NamedTuple
 
+from zktwisted.server import snapshots
 from zktwisted.testing.checkers import Violation
-from zktwisted.testing.ensemble import MemoryEnsemble
+from zktwisted.testing.ensemble import MemoryEnsemble, members
 from zktwisted.testing.history import History, check_clients, check_sessions, check_tree
 from zktwisted.testing.workload import Trouble, Workload
+from zktwisted.tree import image
 from zktwisted.wire import ops, proto
 
 __all__ = ["Outcome", "Simulation", "simulate"]
@@ -67,21 +71,9 @@ class Simulation:
         self.seconds = seconds
         self.calm = calm
         entropy = self._entropy = Random(f"simulation {seed}")
-        servers = entropy.choice((3, 3, 3, 3, 5))
-        settings: dict[str, Any] = {
-            "tick_time": entropy.choice((500, 1000)),
-            "init_limit": entropy.choice((5, 10)),
-            "sync_limit": entropy.choice((2, 4)),
-            "snap_count": entropy.choice((8, 30, 100_000)),
-            "commit_log_count": entropy.choice((0, 2, 10, 500)),
-            "snapshot_size_factor": entropy.choice((0.33, 0.33, 0.0, -1.0)),
-            "flush_delay": entropy.choice((0, 0, 0, 2)),
-            "max_session_timeout": 20_000,
-        }
+        settings = _settings(entropy)
         self.ensemble = MemoryEnsemble(
-            servers,
-            entropy.choice((0, 0, 1, 2)),
-            seed,
+            seed=seed,
             settings=settings,
             latency=entropy.choice(((0.0001, 0.001), (0.0005, 0.01), (0.0, 0.05))),
             disk_latency=entropy.choice(((0.0, 0.0), (0.0005, 0.005), (0.0, 0.05))),
@@ -94,7 +86,8 @@ class Simulation:
         """Run it to its end, good or bad."""
         error, trace = "", list[str]()
         try:
-            self._run()
+            with _small_steps(self._entropy.choice((1, 3, 1000))):
+                self._run()
         except Exception as caught:  # noqa: BLE001 (it is what a run is made for)
             text = str(caught) if isinstance(caught, Violation) else traceback.format_exc()
             error = f"{type(caught).__name__}: {text}"
@@ -117,7 +110,7 @@ class Simulation:
 
     def _run(self) -> None:
         ensemble, entropy = self.ensemble, self._entropy
-        ensemble.until_serving(_SETTLING)
+        self._until_serving()
         workloads = []
         for _ in range(entropy.choice((2, 3, 5))):
             client = ensemble.client(timeout_ms=entropy.choice((2000, 4000, 6000)))
@@ -134,11 +127,36 @@ class Simulation:
         self._check()
         self._lose_power()
 
+    def _until_serving(self) -> None:
+        """
+        Let a leader serve, and all others under it.
+
+        One that has promised an epoch to a leader who never led cannot join a lower one: that needs another election,
+        as with Java's servers.
+        """
+        ensemble = self.ensemble
+        for _ in range(5):
+            try:
+                ensemble.until_serving(_SETTLING)
+            except Violation:
+                leader = ensemble.leader()
+                if leader is None or not self._has_promised_more(ensemble.checker.epoch_of(leader.sid)):
+                    raise
+                ensemble.note("one has promised a higher epoch")
+                leader.restart()
+            else:
+                return
+        ensemble.until_serving(_SETTLING)
+
+    def _has_promised_more(self, epoch: int) -> bool:
+        waiting = [server for server in self.ensemble.servers.values() if not server.serving]
+        return any(int(server.disk.files.get("acceptedEpoch", b"0")) > epoch for server in waiting)
+
     def _settle(self) -> None:
         """Liveness: a leader serves, clients are answered, dead sessions end, all servers come to the same state."""
         ensemble = self.ensemble
         ensemble.note("nothing is broken any more")
-        ensemble.until_serving(_SETTLING)
+        self._until_serving()
         self._ask_all()
         # Sessions that nobody keeps alive end, and whoever watches is told.
         ensemble.advance(10.0 + 3 * self._tick)
@@ -191,7 +209,7 @@ class Simulation:
             ensemble.until(down, _SETTLING, "that all have stopped")
         ensemble.advance(self._entropy.uniform(0.0, 2.0))
         ensemble.start()
-        ensemble.until_serving(_SETTLING)
+        self._until_serving()
         # Until there is something new, servers that have the same may name different zxids for it.
         self._ask_all()
         ensemble.until(self._agree, _SETTLING, "that all servers have the same")
@@ -199,6 +217,51 @@ class Simulation:
         check_clients(history, ensemble.clients, settled=False)
         for server in ensemble.servers.values():
             check_tree(history, server.core, f"server {server.sid}")
+
+
+def _settings(entropy: Random) -> dict[str, Any]:
+    """Draw how servers are set, and how many there are."""
+    settings: dict[str, Any] = {
+        "tick_time": entropy.choice((500, 1000)),
+        "init_limit": entropy.choice((5, 10)),
+        "sync_limit": entropy.choice((2, 4)),
+        "snap_count": entropy.choice((8, 30, 100_000)),
+        "commit_log_count": entropy.choice((0, 2, 10, 500)),
+        "snapshot_size_factor": entropy.choice((0.33, 0.33, 0.0, -1.0)),
+        "flush_delay": entropy.choice((0, 0, 0, 2)),
+        "max_session_timeout": 20_000,
+    }
+    rare: tuple[dict[str, Any], ...] = (
+        {"force_snapshot_sync": True},
+        {"leader_serves": False},
+        {"local_sessions_enabled": True, "local_sessions_upgrading_enabled": True},
+        {"readonlymode_enabled": True},
+        {"sync_enabled": False},
+        {"leader_max_time_to_wait_for_epoch": 500},
+        # An epoch of a few transactions: the end of its zxids is reached again and again.
+        {"testingonly_initial_zxid": 0xFFFFFFC0},
+    )
+    for some in rare:
+        if entropy.random() < 0.08:
+            settings |= some
+    servers, observers = entropy.choice((3, 3, 3, 3, 5)), entropy.choice((0, 0, 1, 2))
+    ensemble = members(servers, observers)
+    if servers == 5 and entropy.random() < 0.3:
+        groups = ((1, (1, 2)), (2, (3, 4)), (3, (5,)))
+        weights = tuple((sid, entropy.choice((1, 1, 2))) for sid in range(1, 6))
+        ensemble = replace(ensemble, groups=groups, weights=weights)
+    return {**settings, "ensemble": ensemble}
+
+
+@contextmanager
+def _small_steps(nodes: int) -> Iterator[None]:
+    """Let snapshots and images be made a few nodes at a time, with everybody else's turns in between."""
+    before = image._CHUNK_NODES, snapshots._SLICE
+    image._CHUNK_NODES, snapshots._SLICE = nodes, 0.0
+    try:
+        yield
+    finally:
+        image._CHUNK_NODES, snapshots._SLICE = before
 
 
 def simulate(seed: int, *, seconds: float = 40.0, calm: bool = False) -> Outcome:

@@ -324,7 +324,9 @@ class MemoryTransport:
         if self._producer is not None and (self._paused or not self._streaming):
             if not self._resuming:
                 self._resuming = True
-                self._later(self._resume)
+                # What a buffer holds has to be taken before there is room for more.
+                wait = self._wire.delay(self.host, self._there.host) / 4
+                self._wire.clock.callLater(wait, self._wire.run, self.host, self._resume)
         elif self.disconnecting:
             self._close()
 

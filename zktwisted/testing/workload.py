@@ -103,7 +103,7 @@ class Workload:
         entropy = self._entropy
         self._asked += 1
         path = entropy.choice(_PATHS)
-        data = b"%s.%d" % (self.client.name.encode(), self._asked)
+        data = b"%s.%d " % (self.client.name.encode(), self._asked) * entropy.choice((1, 1, 1, 1, 300))
         kind = entropy.random()
         version = -1 if entropy.random() < 0.6 else self._versions.get(path, 0)
         if kind < 0.4:
@@ -137,6 +137,7 @@ class Trouble:
         self._kinds = (
             *((self._kill,) * 4),
             *((self._kill_leader,) * 4),
+            *((self._kill_at_disk,) * 4),
             *((self._freeze,) * 2),
             *((self._part,) * 4),
             *((self._cut,) * 3),
@@ -159,6 +160,7 @@ class Trouble:
         ensemble.heal()
         for server in ensemble.servers.values():
             server.thaw()
+            server.disk.on_change = int
             self._usual_disk(server)
             server.skew(1.0)
             if not server.up or server.failure is not None or server.disk.told_to_fail:
@@ -222,6 +224,36 @@ class Trouble:
         if server is not None:
             server.crash(power=self._entropy.random() < 0.4)
             self._later(self._entropy.choice((0.05, 1.0, 4.0, 12.0)), partial(self._revive, server))
+
+    def _kill_at_disk(self) -> None:
+        """Let a server die as soon as its disk has done something, the next thing or a later one."""
+        server = self._server()
+        if server is None:
+            return
+        disk, left = server.disk, self._entropy.choice((1, 1, 2, 3, 5, 10))
+
+        def changed() -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                disk.on_change = int
+                self._later(0.0, partial(self._kill_process, server, disk))
+
+        disk.on_change = changed
+        self._ensemble.note(f"server {server.sid} is going to die at change {left} of its disk")
+        if self._entropy.random() < 0.5:
+            # A synchronization is where it matters most.
+            self._ensemble.network.reset(server.host.address, self._ensemble.servers[self._other(server)].host.address)
+
+    def _other(self, server: MemoryServer) -> int:
+        leader = self._ensemble.leader()
+        if leader is not None and leader is not server:
+            return leader.sid
+        return self._entropy.choice([sid for sid in sorted(self._ensemble.servers) if sid != server.sid])
+
+    def _kill_process(self, server: MemoryServer, disk: object) -> None:
+        if server.disk is disk:
+            self._kill(server)
 
     def _kill_leader(self) -> None:
         self._kill(self._ensemble.leader())
