@@ -6,9 +6,13 @@ from random import Random
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.server.quorum_world import Cable, Member, Servers
+from tests.server.quorum_world import THREE, Cable, Member, Servers
+from zktwisted.config import Ensemble
+from zktwisted.edge.quorum import QuorumFactory
 from zktwisted.errors import StoreError
 from zktwisted.server.leading import LeaderDriver
 from zktwisted.tree import image
@@ -283,8 +287,6 @@ class SyncTests(DriverCase):
 
     def scripted(self, member: Member, driver: Any) -> Cable:
         """Return the leader's end of a cable, with nobody there."""
-        from zktwisted.edge.quorum import QuorumFactory
-
         end, other = Cable(), Cable()
         end.other, other.other = other, end
         end.protocol = QuorumFactory(driver).buildProtocol(None)
@@ -370,22 +372,133 @@ class SyncTests(DriverCase):
         self.close(self.two)
         self.assertEqual(self.two.tree(), before)
 
+    def slow(self, member: Member) -> list[float]:
+        """Let the disk of a server be slow with whole files; what is returned says how slow."""
+        seconds = [0.0]
+        member.disk.clock = self.clock
+        member.disk.file_latency = lambda: seconds[0]
+        return seconds
+
     def test_snapshot_under_way(self) -> None:
         """A snapshot that is being written of a tree that an image replaces is given up."""
-        self.history(600)
-        self.two.disk.slow_streams = True  # type: ignore[attr-defined]
+        seconds = self.slow(self.two)
+        self.history(30)
+        seconds[0] = 5.0
         writing = self.two.snapshots.begin()
+        self.clock.advance(0)
         self.assertTrue(self.two.snapshots.running)
+        seconds[0] = 0.0
         self.patch(Member, "limits", lambda member: Limits(tick=2.0, force_snapshot_sync=True))
         driver = self.lead(self.three, self.one)
         self.write(self.one, 1, b"later")
-        self.two.disk.slow_streams = False  # type: ignore[attr-defined]
         self.servers.connect(self.two, driver)
         self.servers.turn()
         self.failureResultOf(writing)
         self.assertEqual(self.two.served[-1:], ["follower"])
         self.same(self.one, self.two, self.three)
+        self.servers.advance(6)
+
+    def test_ended_while_the_image_is_written(self) -> None:
+        """A role is not over before the snapshot of an image is: the next one has no need of another image."""
+        seconds = self.slow(self.two)
+        self.history(30)
+        self.patch(Member, "limits", lambda member: Limits(tick=2.0, force_snapshot_sync=True))
+        driver = self.lead(self.three, self.one)
+        self.write(self.one, 1, b"later")
+        self.servers.connect(self.two, driver)
+        seconds[0] = 0.0
+        while not self.two.snapshots.running:
+            self.clock.advance(0)
+            for cable in self.servers.cables:
+                cable.carry()
+            seconds[0] = 5.0 if self.two.driver.reload else 0.0
+        closing = self.two.close()
+        self.servers.turn()
+        self.assertNoResult(closing)
+        self.servers.advance(6)
+        self.successResultOf(closing)
+        self.same(self.one, self.two)
         self.assertEqual(self.restarted(self.two).tree(), self.one.tree())
+
+    def test_snapshot_that_comes_late(self) -> None:
+        """A snapshot that was about to be complete when its history was truncated does not come back."""
+        self.lead(self.three, self.one, self.two)
+        self.write(self.three, 5)
+        client = self.three.world.client()
+        for cable in self.servers.cables:
+            cable.cut = True
+        client.put(ops.CREATE, proto.CreateRequest(b"/lost", b"", proto.OPEN_ACL, 0))
+        self.servers.turn()
+        for member in (self.three, self.one, self.two):
+            self.close(member)
+        seconds = self.slow(self.three)
+        seconds[0] = 5.0
+        writing = self.three.snapshots.begin()
+        self.clock.advance(0)
+        seconds[0] = 0.0
+        driver = self.lead(self.two, self.one)
+        self.servers.connect(self.three, driver)
+        self.servers.turn()
+        self.failureResultOf(writing)
+        self.servers.advance(6)
+        self.assertEqual(self.three.served[-1:], ["follower"])
+        self.same(self.one, self.two, self.three)
+        self.assertNotIn(b"/lost", self.restarted(self.three).core.tree.nodes)
+
+    def test_image_takes_the_place_of_everything(self) -> None:
+        """Of what was in memory before, nothing is left: no session, no window, not even the configuration node."""
+        self.history(5)
+        self.patch(Member, "limits", lambda member: Limits(tick=2.0, force_snapshot_sync=True))
+        self.three.core.put_config(Ensemble.parse("server.9=nine:1:2"))
+        self.two.core.timeouts[77] = 5000
+        driver = self.lead(self.three, self.one)
+        zxid = self.three.core.last_zxid
+        self.late(self.two, driver)
+        self.assertEqual(self.two.core.timeouts, self.three.core.timeouts)
+        self.assertEqual(self.two.core.tree.nodes[b"/zookeeper/config"].data, THREE.text.encode())
+        self.assertEqual([each for each, _ in self.two.storage.committed if each <= zxid], [])
+        self.write(self.one, 2, b"later")
+        reads: list[str] = []
+        self.patch(self.two.storage, "restore", reads.append)
+        self.close(self.two)
+        self.assertEqual((self.two.tree(), reads), (self.three.tree(), []))
+
+    def test_trunc_to_what_nobody_logged(self) -> None:
+        """The last zxid is what the leader says, whether anything bears it or not."""
+        self.history(3)
+        cable = self.scripted(self.three, self.three.learner())
+        self.feed(cable, pack_packet(quorum.LEADERINFO, 2 << 32, b"\0\1\0\0"), pack_bare(quorum.TRUNC, 1 << 32))
+        self.assertEqual((self.three.core.last_zxid, self.three.tree().get(b"/n0")), (1 << 32, None))
+
+    def test_slow_image(self) -> None:
+        """However long an image takes, a learner that takes it is not given up."""
+        self.patch(image, "_CHUNK_NODES", 20)
+        self.history(300)
+        self.patch(Member, "limits", lambda member: Limits(tick=2.0, init_limit=2, force_snapshot_sync=True))
+        driver = self.lead(self.three, self.one)
+        self.two.ended.clear()
+        follower, leader = self.servers.connect(self.two, driver)
+        for _ in range(60):
+            self.clock.advance(1)
+            for cable in self.servers.cables[:-2]:
+                while cable.carry():
+                    self.clock.advance(0)
+            for cable in (follower, leader):
+                cable.carry()
+        self.servers.turn()
+        self.assertEqual((self.two.served[-1:], self.two.ended), (["follower"], []))
+        self.same(self.one, self.two, self.three)
+
+    def test_gone_before_it_began(self) -> None:
+        """A connection that was lost before the machine was made ends the role all the same."""
+        driver = self.three.learner()
+        end, other = Cable(), Cable()
+        end.other, other.other = other, end
+        end.protocol = QuorumFactory(driver).buildProtocol(None)
+        end.protocol.makeConnection(end)
+        end.protocol.connectionLost(Failure(ConnectionDone()))
+        driver.follow(end.protocol, self.three.machine())
+        self.assertIsInstance(self.three.ended[0], Leave)
 
 
 class _Nobody:
@@ -417,6 +530,10 @@ class FailureTests(DriverCase):
         client.create(b"/b")
         self.assertEqual(len(end.written), written)
         self.same(self.two, self.three)
+        self.assertEqual(len(self.three.driver.machine.learners()), 2)
+        self.one.driver.silence()
+        self.servers.turn()
+        self.assertEqual(len(self.three.driver.machine.learners()), 1)
 
     def test_disk_of_the_leader(self) -> None:
         """It stops for good as well, and says nothing any more."""
@@ -517,8 +634,6 @@ class FailureTests(DriverCase):
         for _ in range(20):
             cable, other = Cable(), Cable()
             cable.other, other.other = other, cable
-            from zktwisted.edge.quorum import QuorumFactory
-
             cable.protocol = QuorumFactory(driver).buildProtocol(None)
             other.protocol = QuorumFactory(_Nobody()).buildProtocol(None)
             other.protocol.makeConnection(other)
@@ -564,6 +679,22 @@ class TimeTests(DriverCase):
         self.servers.cables[1].carry()
         self.clock.advance(0.01)
         self.assertEqual(self.one.ended, [])
+
+    def test_earlier_deadline(self) -> None:
+        """What becomes due earlier than what was waited for is done in time."""
+        driver = self.lead(self.three, self.one)
+        ticks: list[float] = []
+        machine: Any = driver.machine
+        self.patch(machine, "tick", ticks.append)
+        due = [100.0]
+        self.patch(machine, "deadline", lambda: None if ticks else due[0])
+        self.clock.pump([0.5] * 4)
+        for due[0] in (50.0, 5.0, 30.0, 4.0):
+            driver.perform()
+        self.clock.pump([0.5] * 3)
+        self.assertEqual(ticks, [])
+        self.clock.pump([0.5])
+        self.assertEqual(ticks, [4.0])
 
     def test_few_calls(self) -> None:
         """However much is said, one call waits."""

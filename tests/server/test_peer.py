@@ -87,7 +87,26 @@ class LifeTests(PeerCase):
 
     def test_stopped_in_every_state(self) -> None:
         """Whenever a server is stopped, nothing of it is left: no delayed call, no port, no connection."""
-        for moment in (0.05, 0.1, 0.15, 0.2, 0.21, 0.22, 0.23, 0.24, 0.25, 0.3, 0.5, 2.0):
+        for moment in (
+            0.006,
+            0.008,
+            0.01,
+            0.012,
+            0.015,
+            0.02,
+            0.05,
+            0.1,
+            0.15,
+            0.2,
+            0.21,
+            0.22,
+            0.23,
+            0.24,
+            0.25,
+            0.3,
+            0.5,
+            2.0,
+        ):
             ensemble = self.ensemble(observers=1)
             ensemble.advance(moment)
             for server in ensemble.servers.values():
@@ -407,6 +426,9 @@ class ReadOnlyTests(PeerCase):
         ensemble.start()
         ensemble.until_serving()
         ensemble.until(lambda: server.mode == "follower", 30)
+        # And those that found one at once serve no reads later.
+        ensemble.advance(5)
+        self.assertEqual(ensemble.modes(), {1: "follower", 2: "follower", 3: "leader"})
 
     def test_stopped_while_read_only(self) -> None:
         """It can be stopped then, too."""
@@ -430,6 +452,27 @@ class SettingsTests(PeerCase):
         self.assertFalse(ensemble.servers[3].core.serving)
         client = self.client(ensemble, 1)
         self.create(ensemble, client, b"/a")
+
+    def test_all_addresses(self) -> None:
+        """quorumListenOnAllIPs: the leader listens on every address of its machine."""
+        for everywhere, host in ((False, "10.0.0.3"), (True, "")):
+            ensemble = self.ensemble(quorum_listen_on_all_ips=everywhere)
+            service: Any = ensemble.servers[3].service
+            network = service.peer._around.network
+            listened = self.watched(network)
+            ensemble.until_serving()
+            self.assertIn(Address(host, 2888), listened)
+
+    def watched(self, network: Any) -> list[Address]:
+        """Return the addresses on which a server listens from now on."""
+        server, listened = network.server, []
+
+        def listen(address: Address, backlog: int = 50) -> Any:
+            listened.append(address)
+            return server(address, backlog)
+
+        network.server = listen
+        return listened
 
     def test_config_node(self) -> None:
         """/zookeeper/config says who the ensemble is, on each server."""

@@ -72,7 +72,6 @@ class QuorumProtocol(TwistedProtocol):
         self._receiver = receiver
         self._data_max = data_max
         self._buffer = b""
-        self._reading = False
         self._take_image: Callable[[bytes], bytes | None] | None = None
         # What waits behind an image.
         self._behind: list[bytes] = []
@@ -101,9 +100,6 @@ class QuorumProtocol(TwistedProtocol):
         if self.closed:
             return
         self._buffer = self._buffer + data if self._buffer else data
-        if self._reading:
-            return  # the loop further down the stack sees it
-        self._reading = True
         try:
             self._read()
         except ProtocolError as error:
@@ -111,8 +107,6 @@ class QuorumProtocol(TwistedProtocol):
         except Exception:  # noqa: BLE001 (whatever it was, this connection ends with it)
             log.failure("while reading from {peer}", peer=self.peer)
             self._lose("it could not be handled")
-        finally:
-            self._reading = False
 
     def _read(self) -> None:
         receiver = self._receiver
@@ -124,7 +118,7 @@ class QuorumProtocol(TwistedProtocol):
                 if rest is None:
                     break
                 self._take_image = None
-                self._buffer = rest + self._buffer
+                self._buffer = rest
                 continue
             buffer = self._buffer
             found = read_packet(buffer, offset, self._data_max)

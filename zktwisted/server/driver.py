@@ -361,8 +361,6 @@ class Driver(Generic[_M]):
         connections = self.hang_up()
         await self._group.idle()
         self._group.stop()
-        if self.reload:
-            self._station.snapshots.stop()
         if self._work:
             await DeferredList(list(self._work))
         if not self.reload:

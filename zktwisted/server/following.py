@@ -224,7 +224,8 @@ class LearnerDriver(Driver[Learner]):
 
     def _truncate(self, effect: effects.Truncate) -> None:
         async def cut() -> None:
-            self._station.snapshots.stop()
+            # A snapshot that came late would bring back what is about to be cut off.
+            await self._station.snapshots.abandon()
             self.reload = True
             try:
                 self._storage.truncate(effect.zxid)
@@ -239,8 +240,9 @@ class LearnerDriver(Driver[Learner]):
 
     def _take_snapshot(self, effect: effects.TakeSnapshot) -> None:
         async def take() -> None:
+            # One that came late would be of the history that this one replaces.
+            await self._station.snapshots.abandon()
             zxid = self._core.last_zxid
-            self._station.snapshots.stop()
             await self._station.snapshots.begin(hurry=True)
             if self._unlogged:
                 self._storage.replace_history(zxid)

@@ -60,6 +60,9 @@ class Snapshots:
         self._monotonic = monotonic
         self._metrics = metrics
         self._task: CooperativeTask[Iterator[object]] | None = None
+        # How much the disk has yet to do, of all that were begun.
+        self._pending = 0
+        self._over: list[Deferred[None]] = []
 
     @property
     def running(self) -> bool:
@@ -86,7 +89,7 @@ class Snapshots:
         steps = self._storage.snapshot(zxid, chunks, trailer)
         cooperator = Cooperator(self._make_slice, lambda step: self._schedule(0 if hurry else _PAUSE, step))
         going = True
-        task = self._task = cooperator.cooperate(_relayed(steps, lambda: going))
+        task = self._task = cooperator.cooperate(self._relayed(steps, lambda: going))
 
         def written(_: object) -> None:
             nonlocal going
@@ -114,9 +117,42 @@ class Snapshots:
         return done
 
     def stop(self) -> None:
-        """Give up what is being written; its file goes."""
+        """Give up what is being written; its file goes, unless it was just about to be complete."""
         if self._task is not None:
             self._task.stop()
+
+    async def abandon(self) -> None:
+        """Give up what is being written, and wait until its file has gone or has come after all."""
+        self.stop()
+        if self._pending:
+            over: Deferred[None] = Deferred()
+            self._over.append(over)
+            await over
+
+    def _relayed(self, steps: Iterator[object], going: Callable[[], bool]) -> Iterator[object]:
+        """
+        Give the steps, each wait of theirs behind a Deferred that stays silent when the task has been stopped.
+
+        A stopped task that waits for the disk would be told of its end a second time when the disk gives up the file.
+        """
+        for step in steps:
+            if not isinstance(step, Deferred):
+                yield step
+                continue
+            relay: Deferred[object] = Deferred()
+            self._pending += 1
+
+            def landed(result: object, relay: Deferred[object] = relay) -> None:
+                self._pending -= 1
+                if going():
+                    relay.callback(result)
+                if not self._pending:
+                    over, self._over = self._over, []
+                    for waiting in over:
+                        waiting.callback(None)
+
+            step.addBoth(landed)
+            yield relay
 
     def _schedule(self, delay: float, step: Callable[[], None]) -> IDelayedCall:
         return self._call_later(delay, step)
@@ -125,23 +161,3 @@ class Snapshots:
         monotonic = self._monotonic
         end = monotonic() + _SLICE
         return lambda: monotonic() >= end
-
-
-def _relayed(steps: Iterator[object], going: Callable[[], bool]) -> Iterator[object]:
-    """
-    Give the steps, each wait of theirs behind a Deferred that stays silent when the task has been stopped.
-
-    A stopped task that waits for the disk would be told of its end a second time when the disk gives up the file.
-    """
-    for step in steps:
-        if not isinstance(step, Deferred):
-            yield step
-            continue
-        relay: Deferred[object] = Deferred()
-
-        def landed(result: object, relay: Deferred[object] = relay) -> None:
-            if going():
-                relay.callback(result)
-
-        step.addBoth(landed)
-        yield relay
