@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import CancelledError
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -21,6 +21,7 @@ from zktwisted.testing.ensemble import MemoryEnsemble, MemoryServer
 from zktwisted.testing.network import MemoryNetwork
 from zktwisted.testing.simulated import Operation, SimulatedClient
 from zktwisted.wire import ops, proto
+from zktwisted.wire.votes import ServerState
 from zktwisted.zab.effects import Exit
 
 
@@ -50,6 +51,25 @@ class PeerCase(SynchronousTestCase):
 
     def has(self, server: MemoryServer, path: bytes) -> bool:
         return path in server.core.tree.nodes
+
+
+class _Slow:
+    """An endpoint that takes its time."""
+
+    def __init__(self, listening: Deferred[Any]) -> None:
+        self.listening = listening
+
+    def listen(self, factory: object) -> Deferred[Any]:
+        return self.listening
+
+
+class _Port:
+    """What it comes to."""
+
+    stopped = False
+
+    def stopListening(self) -> None:
+        self.stopped = True
 
 
 class LifeTests(PeerCase):
@@ -242,6 +262,42 @@ class LossTests(PeerCase):
         ensemble.until(lambda: ensemble.servers[1].failure is not None, 5)
         error = self.failureResultOf(failed, PeerExit).value
         self.assertEqual((error.status, str(error)), (12, "COMMIT of what was not next"))
+
+    def test_tells_at_once(self) -> None:
+        """Others learn that a server has no leader any more when it does, not when its disk is ready."""
+        ensemble = self.ensemble()
+        ensemble.until_serving()
+        service: Any = ensemble.servers[1].service
+        driver = service.peer._driver
+        closing: Deferred[list[object]] = Deferred()
+        self.patch(driver, "close", lambda: closing)
+        driver.leave("enough")
+        self.assertEqual(service.peer.state, ServerState.LOOKING)
+        ensemble.advance(1)
+        self.assertEqual(service.peer.state, ServerState.LOOKING)
+        driver.role.stop()
+        closing.callback([])
+        ensemble.until_serving()
+
+    def test_port_that_comes_late(self) -> None:
+        """A port that is had only when the role is over is given back."""
+        ensemble = self.ensemble(observer_master_port=2889)
+        service: Any = ensemble.servers[1].service
+        network = service.peer._around.network
+        listening: Deferred[Any] = Deferred()
+        server = network.server
+        network.server = lambda address, backlog=50: (
+            _Slow(listening) if address.port == 2889 else server(address, backlog)
+        )
+        ensemble.until_serving()
+        service.peer._driver.leave("enough")
+        ensemble.advance(1)
+        self.assertIsNone(service.peer.machine)
+        port = _Port()
+        listening.callback(port)
+        network.server = server
+        self.assertTrue(port.stopped)
+        ensemble.until_serving()
 
     def test_leader_cannot_listen(self) -> None:
         """Who cannot listen does not lead; it looks again, and another does."""

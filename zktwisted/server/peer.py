@@ -183,7 +183,6 @@ class QuorumPeer:
         self.accepted_epoch, self.current_epoch = epochs.accepted, epochs.current
         await self._election.start()
         if self._stopping:
-            await self._election.stop()
             raise CancelledError
         self._main = Deferred.fromCoroutine(self._run())
 

@@ -263,7 +263,6 @@ class Database:
         @raise StoreError: the files are damaged in a way that no crash leaves, or contradict one another.
         """
         result = Restored()
-        self.roll()
         self._remove_partial()
         initialize = self._take_marker()
         self.committed.clear()
