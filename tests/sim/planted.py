@@ -27,6 +27,7 @@ from zktwisted.zab.effects import CURRENT_EPOCH, Apply, WriteEpoch
 from zktwisted.zab.joining import Joining
 from zktwisted.zab.leader import Leader
 from zktwisted.zab.learner import Learner
+from zktwisted.zab.links import Links
 
 Patch = Callable[[Any, str, Any], None]
 
@@ -183,6 +184,17 @@ def image_beside_the_old(patch: Patch) -> None:
     patch(LearnerDriver, "_load_image", keep)
 
 
+def image_of_halves(patch: Patch) -> None:
+    """What is committed while an image is written comes behind NEWLEADER, so a learner serves half of it."""
+    start = Links._start
+
+    def hasty(self: Any, link: Any, plan: Any, behind: list[bytes]) -> None:
+        start(self, link, plan, behind)
+        self.image_sent(link.channel, link.heard)
+
+    patch(Links, "_start", hasty)
+
+
 def commits_out_of_order(patch: Patch) -> None:
     """A leader gathers commits while there is more to come, and tells the newest first."""
     commit = Leader._commit
@@ -337,6 +349,7 @@ PLANTED: tuple[Callable[[Patch], None], ...] = (
     epoch_before_history,
     uncommitted_applied,
     image_beside_the_old,
+    image_of_halves,
     commits_out_of_order,
     sync_answered_early,
     read_from_the_past,

@@ -89,6 +89,7 @@ class LeaderCase(SynchronousTestCase):
         """Let a learner come to the broadcast of an epoch that has begun."""
         self.hello(channel, sid, epoch=self.leader.epoch, observer=observer)
         self.promise(channel, zxid or f"{self.leader.epoch}:0", -1)
+        self.leader.image_sent(channel, self.now)
         epoch = f"{self.leader.epoch}:0"
         self.ack(channel, epoch, epoch)
 
@@ -101,6 +102,7 @@ class LeaderCase(SynchronousTestCase):
             self.promise(channel)
         self.done()
         for channel in channels or (1, 2):
+            self.leader.image_sent(channel, self.now)
             self.ack(channel, "1:0")
         self.assertTrue(self.leader.serving)
         for channel in channels or (1, 2):

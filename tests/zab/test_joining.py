@@ -17,9 +17,7 @@ class EpochTests(LeaderCase):
         self.assertEqual([], self.hello(9, epoch=7, observer=True))
         self.assertEqual(["acceptedEpoch 8"], self.hello(1, epoch=4))
         self.assertEqual([], self.hello(2, epoch=12))
-        self.assertEqual(
-            ["9 < LEADERINFO epoch 8", "1 < LEADERINFO epoch 8", "2 < LEADERINFO epoch 8"], self.done()
-        )
+        self.assertEqual(["9 < LEADERINFO epoch 8", "1 < LEADERINFO epoch 8", "2 < LEADERINFO epoch 8"], self.done())
 
     def test_no_quorum_without_voters(self) -> None:
         """Observers and strangers may raise the epoch; they are no quorum."""
@@ -348,9 +346,10 @@ class BringUpTests(LeaderCase):
         self.hello(10, 2, epoch=1)
         self.assertEqual(["reads the log from 0:0 for 10"], self.promise(10, "0:0", -1))
         self.leader.log_read(10, None, self.now)
+        self.assertEqual(["10 < an image"], hear(self.leader))
+        self.leader.image_sent(10, self.now)
         self.assertEqual(
             [
-                "10 < an image",
                 "10 < PROPOSAL 1:2",
                 "10 < COMMIT 1:2",
                 "10 < PROPOSAL 1:3",
@@ -358,6 +357,38 @@ class BringUpTests(LeaderCase):
             ],
             hear(self.leader),
         )
+
+    def test_committed_while_an_image_goes_out(self) -> None:
+        """The image may have half of what is committed meanwhile, so all of that stands in front of NEWLEADER."""
+        self.commit("1:1", "1:2", "1:3")
+        self.past.entries = self.past.entries[2:]
+        self.leader.disconnected(2, self.now)
+        self.hello(10, 2, epoch=1)
+        self.promise(10, "1:0", -1)
+        self.leader.log_read(10, None, self.now)
+        self.assertEqual(["10 < an image"], hear(self.leader))
+        self.propose("1:4", "1:5")
+        self.done()
+        self.ack(1, "1:4")
+        self.leader.progress(10, self.now)
+        self.assertEqual([], hear(self.leader))
+        self.leader.image_sent(10, self.now)
+        self.assertEqual(
+            ["10 < PROPOSAL 1:4", "10 < PROPOSAL 1:5", "10 < COMMIT 1:4", "10 < NEWLEADER epoch 1"], hear(self.leader)
+        )
+        self.leader.image_sent(10, self.now)
+        self.ack(1, "1:5")
+        self.assertEqual(["10 < UPTODATE", "10 < COMMIT 1:5"], self.ack(10, "1:0"))
+
+    def test_acknowledged_before_the_image_is_out(self) -> None:
+        """Who acknowledges NEWLEADER before it was sent has to go."""
+        self.commit("1:1", "1:2")
+        self.past.entries = self.past.entries[1:]
+        self.hello(10, 2, epoch=1)
+        self.promise(10, "1:0", -1)
+        self.leader.log_read(10, None, self.now)
+        hear(self.leader)
+        self.assertIn("stage IMAGING", " ".join(self.ack(10, "1:0")))
 
     def test_log(self) -> None:
         """The log is read for those who are older than the window; what happens meanwhile is kept."""
@@ -396,6 +427,7 @@ class BringUpTests(LeaderCase):
         self.commit("1:5")
         self.propose("1:6")
         self.leader.log_read(10, None, self.now)
+        self.leader.image_sent(10, self.now)
         self.assertEqual(["10 < an image", "10 < PROPOSAL 1:6", "10 < NEWLEADER epoch 1"], hear(self.leader))
 
     def test_never_the_log(self) -> None:

@@ -61,7 +61,10 @@ class ObserverMasterTests(SynchronousTestCase):
         self.assertEqual(["reads the log from 0:0 for 9"], self.promise(9, "0:0"))
         self.commit("1:3")
         self.master.log_read(9, None, self.now)
-        self.assertEqual(["9 < an image", "9 < NEWLEADER epoch 1"], hear(self.master))
+        self.assertEqual(["9 < an image"], hear(self.master))
+        self.commit("1:4")
+        self.master.image_sent(9, self.now)
+        self.assertEqual(["9 < INFORM 1:4", "9 < NEWLEADER epoch 1"], hear(self.master))
 
     def test_old(self) -> None:
         """An observer of before 3.4 gets NEWLEADER in front."""
@@ -95,9 +98,7 @@ class ObserverMasterTests(SynchronousTestCase):
         self.serve(9)
         payload = quorum.pack_request(7, 3, ops.SYNC, b"/")
         self.assertEqual(["9 forwards sync of 7"], self.says(9, quorum.REQUEST, "-1", payload))
-        self.assertEqual(
-            ["touched 9 [(7, 4000)]"], self.says(9, quorum.PING, "1:2", quorum.pack_sessions([(7, 4000)]))
-        )
+        self.assertEqual(["touched 9 [(7, 4000)]"], self.says(9, quorum.PING, "1:2", quorum.pack_sessions([(7, 4000)])))
         self.master.synced(9, self.now)
         self.master.synced(99, self.now)
         self.assertEqual(["9 < SYNC"], hear(self.master))

@@ -261,6 +261,7 @@ class Office:
                         self.said.setdefault(channel, []).extend(split(effect.data))
                 elif isinstance(effect, SendImage):
                     self.said.setdefault(effect.channel, []).append(QuorumPacket(quorum.SNAP, self.last))
+                    self.machine.image_sent(effect.channel, 0.0)
                 elif isinstance(effect, WriteEpoch):
                     if effect.name == ACCEPTED_EPOCH:
                         self.machine.persisted(effect.token, 0.0)

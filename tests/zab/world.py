@@ -45,6 +45,7 @@ from zktwisted.zab.effects import (
 )
 from zktwisted.zab.leader import Leader
 from zktwisted.zab.learner import Learner
+from zktwisted.zab.links import Links
 from zktwisted.zab.machine import Machine
 
 _header = Struct(">qiqqi")
@@ -326,6 +327,8 @@ class Server:
             if link is not None:
                 link.down.append(QuorumPacket(quorum.SNAP, self.last_zxid()))
                 link.down.append(Image(list(self.tree)))
+                assert isinstance(machine, Links)
+                machine.image_sent(effect.channel, self.world.now)
         elif isinstance(effect, ReadLog):
             assert isinstance(machine, Leader)
             machine.log_read(effect.channel, list(self.log), self.world.now)

@@ -137,9 +137,14 @@ class LearnersDriver(Driver[_M]):
         connection.send_image(image.stream(core.tree, core.timeouts), partial(self._image_goes_on, channel))
 
     def _image_goes_on(self, channel: int) -> None:
-        if not self._ended:
+        if self._ended:
+            return
+        connection = self._channels.get(channel)
+        if connection is not None and not connection.sending_image:
+            self.machine.image_sent(channel, self._now())
+        else:
             self.machine.progress(channel, self._now())
-            self.perform()
+        self.perform()
 
     def _read_log(self, effect: effects.ReadLog) -> None:
         self.watch(self._records(effect))

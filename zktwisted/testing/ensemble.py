@@ -277,6 +277,7 @@ class MemoryEnsemble:
         disk_latency: tuple[float, float] = (0.0005, 0.004),
         chopping: float = 0.1,
         start: bool = True,
+        check: bool = True,
     ) -> None:
         """
         @param servers: how many vote.
@@ -287,6 +288,7 @@ class MemoryEnsemble:
         @param disk_latency: least and most seconds that a flush takes.
         @param chopping: how likely bytes arrive in other pieces than they were written in.
         @param start: whether the servers start at once.
+        @param check: whether servers are looked at after every step; it takes time where there are many sessions.
         """
         self.seed = seed
         self.entropy = Random(seed)
@@ -301,7 +303,7 @@ class MemoryEnsemble:
         self.trace_lines = 4000
         self.unexpected: list[str] = []
         self._hash = blake2b(digest_size=16)
-        self.checker = ServerChecker(self)
+        self.checker = ServerChecker(self, enabled=check)
         self.members = settings["ensemble"] if settings and "ensemble" in settings else members(servers, observers)
         self.servers: dict[int, MemoryServer] = {}
         for member in self.members.members:

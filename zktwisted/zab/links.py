@@ -43,12 +43,14 @@ class Stage(IntEnum):
     PROMISED = 3
     #: The log is being read for it.
     READING = 4
+    #: An image of the tree is being written to it.
+    IMAGING = 5
     #: It was sent its history and NEWLEADER, and has to acknowledge that.
-    SYNCING = 5
+    SYNCING = 6
     #: It waits for a quorum to acknowledge NEWLEADER.
-    SYNCED = 6
+    SYNCED = 7
     #: It takes part in the broadcast.
-    SERVING = 7
+    SERVING = 8
 
 
 class Link:
@@ -199,7 +201,7 @@ class Links(Machine):
             self._gone(link)
 
     def progress(self, channel: int, now: float) -> None:
-        """Hear that bytes of an image are on their way: a learner that takes them is not silent."""
+        """Hear that bytes of an image are on their way, L{image_sent} not yet: who takes them is not silent."""
         link = self._links.get(channel)
         if link is not None:
             link.heard = now
@@ -317,17 +319,34 @@ class Links(Machine):
         if not self._may_start(link, image):
             self._drop(link, "too many synchronizations at a time")
             return
+        if image:
+            # The tree goes on while it is written, so the image may have half of what comes: all that is committed
+            # until it is out belongs to the history, in front of NEWLEADER.
+            self._effects.append(SendImage(link.channel))
+            link.stage = Stage.IMAGING
+            self._hold(link)
+            link.held = behind
+            return
+        packets = [pack_bare(plan.kind, plan.zxid)]
+        for each, entry in plan.entries:
+            packets += (pack_packet(quorum.PROPOSAL, each, entry), pack_bare(quorum.COMMIT, each))
+        self._new_leader(link, packets + behind)
+
+    def image_sent(self, channel: int, now: float) -> None:
+        """Hear that the image is out: whatever was applied until now was committed before."""
+        link = self._links.get(channel)
+        if self.ended or link is None or link.stage != Stage.IMAGING:
+            return
+        link.heard = now
+        behind = link.held or []
+        self._stop_holding(link)
+        self._new_leader(link, behind)
+
+    def _new_leader(self, link: Link, packets: list[bytes]) -> None:
+        """Send the end of a history, and NEWLEADER."""
         old = link.version < quorum.PROTOCOL_VERSION
         zxid = make_zxid(self.epoch, 0)
         new_leader = pack_packet(quorum.NEWLEADER, zxid, None if old else self._config_text)
-        packets: list[bytes] = []
-        if image:
-            self._effects.append(SendImage(link.channel))
-        else:
-            packets.append(pack_bare(plan.kind, plan.zxid))
-        for each, entry in plan.entries:
-            packets += (pack_packet(quorum.PROPOSAL, each, entry), pack_bare(quorum.COMMIT, each))
-        packets += behind
         packets.insert(0 if old else len(packets), new_leader)
         self._send(link, b"".join(packets))
         link.stage = Stage.SYNCING
