@@ -217,9 +217,7 @@ class SynchronizationTests(LearnerCase):
         """History is taken over with NEWLEADER: log, epoch, acknowledgement, each when the one before is durable."""
         self.says(quorum.DIFF, "1:6")
         self.assertEqual([], self.proposes("1:5") + self.commits("1:5") + self.proposes("1:6") + self.commits("1:6"))
-        self.assertEqual(
-            ["log 1:5", "applies 1:5", "log 1:6", "applies 1:6"], self.says(quorum.NEWLEADER, "2:0", TEXT)
-        )
+        self.assertEqual(["log 1:5", "applies 1:5", "log 1:6", "applies 1:6"], self.says(quorum.NEWLEADER, "2:0", TEXT))
         self.assertEqual([], self.done(back=1))
         self.assertEqual(["currentEpoch 2"], self.done())
         self.assertEqual(["0 < ACK 2:0"], self.done())
@@ -237,9 +235,7 @@ class SynchronizationTests(LearnerCase):
         self.assertEqual(["0 < ACK 2:0"], self.done())
         # ZOOKEEPER-4394: a commit before UPTODATE waits for it.
         self.assertEqual([], self.commits("1:6"))
-        self.assertEqual(
-            ["serves epoch 2", "0 < ACK 2:0", "log 1:6", "applies 1:6"], self.says(quorum.UPTODATE, "-1")
-        )
+        self.assertEqual(["serves epoch 2", "0 < ACK 2:0", "log 1:6", "applies 1:6"], self.says(quorum.UPTODATE, "-1"))
         self.assertEqual(["0 < ACK 1:6"], self.done())
 
     def test_later_proposals(self) -> None:
@@ -391,7 +387,6 @@ class OldLeaderTests(LearnerCase):
         self.assertEqual(["log 1:5", "applies 1:5"], self.done())
         self.assertEqual(["currentEpoch 2"], self.done())
         self.assertEqual(["serves epoch 2", "0 < ACK 2:0"], self.done())
-
 
     def test_bad_history(self) -> None:
         """A history with the wrong commit is refused here too, when its turn comes."""
@@ -553,15 +548,11 @@ class ObserverTests(LearnerCase):
         self.proposes("1:5")
         self.commits("1:5")
         self.informs("1:6")
-        self.assertEqual(
-            ["log 1:5", "applies 1:5", "log 1:6", "applies 1:6"], self.says(quorum.NEWLEADER, "2:0", TEXT)
-        )
+        self.assertEqual(["log 1:5", "applies 1:5", "log 1:6", "applies 1:6"], self.says(quorum.NEWLEADER, "2:0", TEXT))
         self.done()
         self.done()
         self.assertEqual([], self.informs("2:1"))
-        self.assertEqual(
-            ["serves epoch 2", "0 < ACK 2:0", "log 2:1", "applies 2:1"], self.says(quorum.UPTODATE, "-1")
-        )
+        self.assertEqual(["serves epoch 2", "0 < ACK 2:0", "log 2:1", "applies 2:1"], self.says(quorum.UPTODATE, "-1"))
         self.assertEqual([], self.done())
 
     def test_informs_behind_an_image(self) -> None:
@@ -598,9 +589,7 @@ class ObserverTests(LearnerCase):
 
     def test_without_log(self) -> None:
         """An observer that does not log (syncEnabled=false) only applies."""
-        self.learner = Learner(
-            1, ensemble_of(1, 2, 3), 1, 1, parse("1:4"), True, Limits(observer_log=False), self.now
-        )
+        self.learner = Learner(1, ensemble_of(1, 2, 3), 1, 1, parse("1:4"), True, Limits(observer_log=False), self.now)
         hear(self.learner)
         self.promise()
         self.says(quorum.DIFF, "1:5")
