@@ -27,6 +27,7 @@ from zktwisted import tap
 from zktwisted.config import Ensemble, Note, ServerConfig
 from zktwisted.errors import ConfigError, DataDirectoryError, ServerIdError, StoreError
 from zktwisted.server.local_ensemble import LocalEnsemble, local_configs
+from zktwisted.server.run import SecureEndpoint
 from zktwisted.server.snapshots import SnapshotError
 from zktwisted.tap import DEFAULT_DATA_DIR, EnsembleProcess, Options, ServerProcess
 
@@ -168,6 +169,8 @@ class OptionsTests(TapTestCase):
         options = parsed("-e", "tcp:0", "--client-endpoint", "unix:/s")
         self.assertEqual(options["client-endpoints"], ["tcp:0", "unix:/s"])
         self.assertIsNone(options.server_config().client_port)
+        path = self.zoo_cfg("dataDir=/a\nsecureClientPort=2281\nssl.keyStore.location=/k.pem")
+        self.assertFalse(parsed("-c", path, "-e", "tls:tcp:0").server_config().client_tls)
 
     def test_myid(self) -> None:
         """The id is a number."""
@@ -254,6 +257,8 @@ class MakeServiceTests(TapTestCase):
         server: Any = tap.makeService(parsed("-d", "/d", "-e", "tcp:0:interface=127.0.0.1")).server
         self.assertEqual(server.config.data_dir, "/d")
         self.assertEqual(len(server.client_endpoints), 1)
+        server = tap.makeService(parsed("-d", "/d", "-e", "tls:tcp:0:interface=127.0.0.1", "-e", "unix:/s")).server
+        self.assertEqual([isinstance(each, SecureEndpoint) for each in server.client_endpoints], [True, False])
         server = tap.makeService(parsed()).server
         self.assertIsNone(server.client_endpoints)
         self.assertEqual(server.calls, [])
@@ -264,6 +269,7 @@ class MakeServiceTests(TapTestCase):
             (("-D", "tickTime=0"), "-D: tickTime: tickTime is not set (write milliseconds, such as 2000)\n"),
             (("-e", "nonsense:5"), "--client-endpoint: nonsense:5 is no endpoint: Unknown endpoint type: 'nonsense'"),
             (("-e", "tcp"), "--client-endpoint: tcp is no endpoint: "),
+            (("-e", "tls:x:5"), "--client-endpoint: tls:x:5 is no endpoint: Unknown endpoint type: 'x'"),
             (("-c", "/nowhere"), "/nowhere: cannot be read: No such file or directory"),
         ):
             self.stderr.truncate(0)

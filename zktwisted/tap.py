@@ -79,7 +79,8 @@ class Options(usage.Options):
     def opt_client_endpoint(self, endpoint: str) -> None:
         """
         Serve clients on this endpoint instead of clientPort, such as tcp:2181, unix:/run/zk.sock,
-        systemd:domain=INET:index=0 or haproxy:tcp:2181. May be given several times.
+        systemd:domain=INET:index=0 or haproxy:tcp:2181. With tls: before it (tls:tcp:2281) clients have to use TLS,
+        as ssl.keyStore.location and the other settings of TLS say. May be given several times.
         """
         self.setdefault("client-endpoints", []).append(endpoint)
 
@@ -206,7 +207,9 @@ class Options(usage.Options):
 
         config = Loading(self.settings(), myid=self["myid"], config_file=self["config"]).result()
         if self["client-endpoints"]:
-            return config.replace(client_port=None, client_port_address=None)
+            nowhere = dict.fromkeys(("client_port", "secure_client_port"))
+            nowhere |= dict.fromkeys(("client_port_address", "secure_client_port_address"))
+            return config.replace(**nowhere, client_port_unification=False)
         return config
 
 
@@ -346,14 +349,19 @@ def makeService(options: Options) -> ServerProcess:
     try:
         config = options.server_config()
         for description in options["client-endpoints"]:
+            secure = description.startswith("tls:")
             try:
-                endpoint = make_endpoint(reactor, description)
+                endpoint = make_endpoint(reactor, description.removeprefix("tls:"))
             except Exception as error:  # a parser of endpoints may be anyone's and raise anything
                 raise ConfigError(
                     f"{description} is no endpoint: {error}",
                     key="--client-endpoint",
                     remedy="write one such as tcp:2181",
                 ) from error
+            if secure:
+                from zktwisted.server.run import SecureEndpoint
+
+                endpoint = SecureEndpoint(endpoint)
             endpoints = [*(endpoints or []), endpoint]
     except ConfigError as error:
         _leave(_status_of(error), str(error))

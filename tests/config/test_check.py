@@ -37,7 +37,7 @@ class CheckTests(SynchronousTestCase):
         self.assertEqual(result.text.count("    error: "), 2)
         self.assertIn("The server would not start.", result.text)
         result = report(f"{GOOD}secureClientPort=2281")
-        self.assertIn("    error: TLS is not supported yet (remove it", result.text)
+        self.assertIn("    error: Keystore is required for SSL server: ssl.keyStore.location (write", result.text)
 
     def test_error_without_a_line(self) -> None:
         """What is missing is an error at the end."""
@@ -123,6 +123,15 @@ class CheckTests(SynchronousTestCase):
     def test_no_port(self) -> None:
         """A server without a client port is said to have none."""
         self.assertIn("no client port", report("dataDir=/srv/zk").text)
+
+    def test_tls(self) -> None:
+        """Ports with TLS are told."""
+        store = "ssl.keyStore.location=/k.pem\n"
+        text = report(f"{GOOD}secureClientPort=2281\n{store}").text
+        self.assertIn("serve clients that use TLS on port 2281 of every address.", text)
+        self.assertIn("serve clients on port 2181 of every address.", text)
+        text = report(f"{GOOD}client.portUnification=true\n{store}").text
+        self.assertIn("on port 2181 of every address, with TLS or without.", text)
 
     def test_secrets(self) -> None:
         """Hashes and passwords are not repeated."""

@@ -152,6 +152,8 @@ class LoadTests(SynchronousTestCase):
             "commitProcessor.numWorkerThreads=4",
             "admin.enableServer=false\nadmin.serverPort=8081",
             "sslQuorum=false",
+            "ssl.ocsp=false",
+            "ssl.sslProvider=OPENSSL",
             "metricsProvider.className=org.apache.zookeeper.metrics.impl.DefaultMetricsProvider",
             "audit.enable=no",
             "authProvider.1=org.apache.zookeeper.server.auth.DigestAuthenticationProvider",
@@ -166,7 +168,9 @@ class LoadTests(SynchronousTestCase):
         """What belongs to a feature that is missing is refused, with its line and a remedy."""
         for line in (
             "secureClientPort=2281",
-            "ssl.keyStore.location=/k.pem",
+            "ssl.ocsp=true",
+            "ssl.context.supplier.class=x.Y",
+            "ssl.quorum.keyStore.location=/k.pem",
             "sslQuorum=true",
             "portUnification=true",
             "client.portUnification=TRUE",
@@ -176,7 +180,6 @@ class LoadTests(SynchronousTestCase):
             "metricsProvider.className=org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider",
             "metricsProvider.className=x.Y",
             "authProvider.sasl=org.apache.zookeeper.server.auth.SASLAuthenticationProvider",
-            "authProvider.x509=org.apache.zookeeper.server.auth.X509AuthenticationProvider",
             "sessionRequireClientSASLAuth=true",
             "quorum.auth.enableSasl=true",
             "superUser=bob",
@@ -254,6 +257,36 @@ class LoadTests(SynchronousTestCase):
         self.assertEqual(ServerConfig.from_text(text).snapshot_compression_method, "snappy")
         self.patch(loader, "find_spec", lambda name: None)
         self.assertIn("zktwisted[snappy]", str(self.refused(text)))
+
+    def test_tls(self) -> None:
+        """TLS for clients needs a key store and the packages; ports and certificates of clients have to make sense."""
+        port, store = "secureClientPort=2281\n", "ssl.keyStore.location=/k.pem\n"
+        config = ServerConfig.from_text(f"{BASE}{port}{store}")
+        self.assertEqual((config.secure_client_port, config.ssl_key_store_location), (2281, "/k.pem"))
+        self.assertEqual([key for key in dict(config.properties) if "ssl" in key], [])
+        for text, key, words in (
+            (port, "secureClientPort", "Keystore is required for SSL server"),
+            ("client.portUnification=true", "client.portUnification", "Keystore is required for SSL server"),
+            (f"secureClientPort=2181\n{store}", "secureClientPort", "2181 is the clientPort as well"),
+            ("secureClientPortAddress=127.0.0.1", "secureClientPortAddress", "secureClientPort is not set"),
+            (f"{port}{store}ssl.clientAuth=perhaps", "ssl.clientAuth", "there is no perhaps (write none, want or need"),
+            (f"{port}{store}ssl.authProvider=mine", "ssl.authProvider", "No auth provider configured for the SSL"),
+        ):
+            error = self.refused(BASE + text)
+            self.assertEqual(error.key, key)
+            self.assertIn(words, str(error))
+        text = f"dataDir=/nowhere\n{store}client.portUnification=true"
+        self.assertIn("clientPort is not set", str(self.refused(text)))
+        self.patch(loader, "find_spec", lambda name: None)
+        self.assertIn("zktwisted[tls]", str(self.refused(f"{BASE}{port}{store}")))
+
+    def test_tls_and_enforced_schemes(self) -> None:
+        """Certificates may be demanded where there is TLS, or where the scheme is asked for."""
+        enforced = f"{BASE}enforce.auth.enabled=true\nenforce.auth.schemes=x509\n"
+        self.assertIn("x509 is not available", str(self.refused(enforced)))
+        provider = "org.apache.zookeeper.server.auth.X509AuthenticationProvider"
+        for text in ("secureClientPort=1\nssl.keyStore.location=/k.pem", f"authProvider.x509={provider}"):
+            self.assertEqual(ServerConfig.from_text(enforced + text).enforce_auth_schemes, ("x509",))
 
     def test_relative_directory(self) -> None:
         """A relative directory is taken, with a note."""

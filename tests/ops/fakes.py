@@ -84,6 +84,7 @@ class FakeView:
     learner_master_id: int | None = None
     synced_observers: int | None = None
     client_port: int = 2181
+    secure_client_port: int = -1
     stats: ServerStats = field(default_factory=ServerStats)
     metrics: ServerMetrics = field(default_factory=ServerMetrics)
     uptime_ms: int = 547

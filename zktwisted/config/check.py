@@ -117,11 +117,15 @@ def _summary(loading: Loading, errors: int, warnings: int) -> Iterator[str]:
         yield f"{counts}. The server would not start."
         return
     yield f"{counts}. The server would start."
-    if config.client_port is None:
+    if config.secure_client_port is not None:
+        host = config.secure_client_port_address or "every address"
+        yield f"It would serve clients that use TLS on port {config.secure_client_port} of {host}."
+    elif config.client_port is None:
         yield "It would open no client port (clientPort is not set)."
-    else:
+    if config.client_port is not None:
         host = config.client_port_address or "every address"
-        yield f"It would serve clients on port {config.client_port} of {host}."
+        tls = ", with TLS or without" * config.client_port_unification
+        yield f"It would serve clients on port {config.client_port} of {host}{tls}."
     if config.distributed and config.ensemble is not None and config.member is not None:
         yield from _place(config.ensemble, config.member, config.observer)
     yield f"Snapshots: {config.snapshot_dir}; transaction log: {config.log_dir}."

@@ -44,6 +44,7 @@ class Section(enum.Enum):
     LIMITS = "Limits and throttling"
     CLIENTS = "Client connections"
     AUTH = "Authentication and permissions"
+    TLS = "TLS"
     OPERATIONS = "Operations"
     ENSEMBLE = "Ensembles"
 
@@ -65,6 +66,7 @@ class Key:
     @ivar minimum: the smallest value that is used as written (smaller ones are an error or are raised to it).
     @ivar ensemble: the key has an effect only in an ensemble; one server accepts it.
     @ivar later: the feature that this version does not have yet; another value than the default is refused.
+    @ivar secret: its value is shown to nobody.
     @ivar attribute: the name of the field that holds it.
     """
 
@@ -80,6 +82,7 @@ class Key:
     minimum: int | None
     ensemble: bool
     later: str
+    secret: bool = False
     attribute: str = ""
 
     @property
@@ -104,6 +107,7 @@ def setting(
     java_property: str = "",
     ensemble: bool = False,
     later: str = "",
+    secret: bool = False,
 ) -> Any:
     """
     Declare a field of a frozen configuration class.
@@ -127,8 +131,9 @@ def setting(
         minimum=minimum,
         ensemble=ensemble,
         later=later,
+        secret=secret,
     )
-    return dataclasses.field(default=default, metadata={"key": key})
+    return dataclasses.field(default=default, repr=not secret, metadata={"key": key})
 
 
 _KIND_OF = {bool: Kind.FLAG, int: Kind.INT, float: Kind.FLOAT, str: Kind.TEXT, tuple: Kind.WORDS}
@@ -239,9 +244,11 @@ def remedy(key: Key) -> str | None:
 
 
 def render(key: Key, value: Any) -> str:
-    """A value as it would be written in C{zoo.cfg}."""
+    """A value as it would be written in C{zoo.cfg}; a secret is not told."""
     if value is None:
         return ""
+    if key.secret and value:
+        return "***"
     if key.kind is Kind.YES_NO:
         return "yes" if value else "no"
     if key.kind is Kind.FLAG:

@@ -156,6 +156,7 @@ class Loading:
             config = self._build(myid, config_file)
             if supported_only:
                 self._check_ensemble(config)
+                self._check_tls(config)
         except ConfigError as error:
             self._add(error)
         else:
@@ -389,8 +390,11 @@ class Loading:
         offered = ["ip"]
         if config.digest_auth_enabled:
             offered.append("digest")
-        if any(value.endswith(".EnsembleAuthenticationProvider") for value in self._properties.values()):
+        classes = {value.rpartition(".")[2] for value in self._properties.values()}
+        if "EnsembleAuthenticationProvider" in classes:
             offered.append("ensemble")
+        if config.client_tls or "X509AuthenticationProvider" in classes:
+            offered.append("x509")
         for scheme in config.enforce_auth_schemes:
             if scheme not in offered:
                 raise ConfigError(
@@ -448,6 +452,26 @@ class Loading:
             self.note(first, "with 2 voters the ensemble stops when either fails; 3 are needed to survive one")
         elif voters % 2 == 0 and not ensemble.hierarchical:
             self.note(first, f"{voters} voters survive no more failures than {voters - 1}; use an odd number")
+
+    def _check_tls(self, config: ServerConfig) -> None:
+        """
+        Refuse TLS without what it needs.
+
+        @raise ConfigError: see there.
+        """
+        wanted = {"secureClientPort": config.secure_client_port is not None}
+        wanted["client.portUnification"] = config.client_port_unification
+        for name in (name for name, switched_on in wanted.items() if switched_on):
+            if find_spec("OpenSSL") is None or find_spec("service_identity") is None:
+                raise ConfigError(
+                    "TLS needs packages that are not installed", key=name, remedy="pip install zktwisted[tls]"
+                )
+            if not config.ssl_key_store_location:
+                raise ConfigError(
+                    "Keystore is required for SSL server: ssl.keyStore.location",
+                    key=name,
+                    remedy="write ssl.keyStore.location= and the file of the server's key and certificates",
+                )
 
     def _check_addresses(self, config: ServerConfig, mine: Member, ensemble: Ensemble) -> None:
         """No two ports of servers may be the same, nor may one be the port for clients."""

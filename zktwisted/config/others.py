@@ -1,7 +1,7 @@
 """
 Keys of a Java server's C{zoo.cfg} that have no field here, and what becomes of each.
 
-What belongs to a feature that this version lacks is refused, because a server that silently runs without TLS or
+What belongs to a feature that this version lacks is refused, because a server that silently runs without SASL or
 without its admin port is worse than one that does not start.  What tunes the Java machine (threads, buffers,
 caches of its own making) is accepted and named as ignored.
 
@@ -33,9 +33,11 @@ class Kept(NamedTuple):
     """A setting that is handed on as a property, to the room that knows it."""
 
 
-_TLS = Refused("TLS is not supported yet", "remove it and let clients use clientPort")
+_QUORUM_TLS = Refused("TLS between servers is not supported yet", "remove it")
+_TLS = Refused("this setting of TLS is not supported", "remove it; the reference has those that are")
+_OCSP = Refused("OCSP is not supported", "remove it; ssl.crl checks revocation lists")
+_REVERSE = Refused("names are not looked up for addresses", "remove it, and put addresses into the certificates")
 _SASL = Refused("SASL is not supported yet", "remove it; digest and ip authentication work")
-_X509 = Refused("authentication by certificate is not supported yet", "remove it; digest and ip work")
 _ADMIN = Refused("the admin server is not supported yet", "write admin.enableServer=false")
 _AUDIT = Refused("the audit log is not supported yet", "write audit.enable=false")
 _PROMETHEUS = Refused("the Prometheus exporter is not supported yet", "remove it; the word mntr has the same figures")
@@ -49,16 +51,17 @@ _ONE_IMPLEMENTATION = Ignored("there is one implementation, which needs no such 
 _DIAGNOSTIC = Ignored("a diagnostic of the Java server")
 _TESTING = Ignored("it exists for tests of the Java server")
 _KERBEROS = Ignored("Kerberos is not supported, and without SASL it has no effect")
-_NO_TLS = Ignored("it only concerns TLS and SASL")
+_FIPS = Ignored("it only concerns SASL")
+_NETTY = Ignored("Twisted serves the connections")
 _LOGGING = Ignored("logs are Twisted's here: see twist --log-file and --log-format")
 
 # Refused when true, harmless otherwise.
 _SWITCHES: dict[str, Refused] = {
-    "sslQuorum": _TLS,
-    "portUnification": _TLS,
-    "sslQuorumReloadCertFiles": _TLS,
-    "client.portUnification": _TLS,
-    "client.certReload": _TLS,
+    "sslQuorum": _QUORUM_TLS,
+    "portUnification": _QUORUM_TLS,
+    "sslQuorumReloadCertFiles": _QUORUM_TLS,
+    "ssl.ocsp": _OCSP,
+    "ssl.allowReverseDnsLookup": _REVERSE,
     "admin.enableServer": _ADMIN,
     "audit.enable": _AUDIT,
     "allowSaslFailedClients": _SASL,
@@ -68,22 +71,21 @@ _SWITCHES: dict[str, Refused] = {
 
 # Exact names, and names that end with a dot or an asterisk for everything that begins so.
 _NAMES: dict[str, Refused | Ignored | Kept] = {
-    "secureClientPort": _TLS,
-    "secureClientPortAddress": _TLS,
+    "ssl.sslProvider": Ignored("OpenSSL is what there is"),
+    "ssl.quorum.*": _QUORUM_TLS,
     "ssl.*": _TLS,
     "SASLAuthenticationProvider.superPassword": _SASL,
     "sasl.serverconfig": _SASL,
     "java.security.auth.login.config": _SASL,
     "superUser": _SASL,
     "superUser.*": _SASL,
-    "X509AuthenticationProvider.superUser": _X509,
     "ensembleAuthName": Kept(),
     "audit.impl.class": _LOGGING,
     "admin.httpVersion": Ignored("there is no such choice of HTTP here"),
     "serverCnxnFactory": Ignored("Twisted serves the connections, whichever factory is named"),
     "initialConfig": Ignored("Java does not use it either"),
-    "fips-mode": _NO_TLS,
-    "netty.*": _NO_TLS,
+    "fips-mode": _FIPS,
+    "netty.*": _NETTY,
     "quorum.auth.kerberos.servicePrincipal": _KERBEROS,
     "letAnySaslUserDoX": _KERBEROS,
     "requireKerberosConfig": _KERBEROS,
@@ -131,7 +133,7 @@ _PROVIDERS: dict[str, Refused | Ignored] = {
 }
 _AUTH_PROVIDERS: dict[str, Refused | Ignored | Kept] = {
     "SASLAuthenticationProvider": _SASL,
-    "X509AuthenticationProvider": _X509,
+    "X509AuthenticationProvider": Kept(),
     "EnsembleAuthenticationProvider": Kept(),
     "KeyAuthenticationProvider": Refused("the sample provider of keys is not supported", "remove it"),
     "DigestAuthenticationProvider": Ignored("digest is always offered, unless it is switched off"),

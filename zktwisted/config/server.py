@@ -20,6 +20,7 @@ from typing import Any
 from zktwisted.config.ensemble import OBSERVER, Ensemble, Member
 from zktwisted.config.fields import Key, render
 from zktwisted.config.settings import Settings
+from zktwisted.config.tls import CLIENT_AUTH
 from zktwisted.errors import ConfigError
 
 __all__ = ["Note", "ServerConfig"]
@@ -163,6 +164,11 @@ class ServerConfig(Settings):
         return 50 if self.client_port_listen_backlog == -1 else self.client_port_listen_backlog
 
     @property
+    def client_tls(self) -> bool:
+        """Whether clients are served with TLS on a port of the configuration."""
+        return self.secure_client_port is not None or self.client_port_unification
+
+    @property
     def distributed(self) -> bool:
         """Whether this server takes part in an ensemble: several voters, or one that insists (standaloneEnabled)."""
         ensemble = self.ensemble
@@ -246,6 +252,7 @@ def _contradictions(config: ServerConfig) -> Iterator[tuple[str, str, str]]:
             "clientPortAddress is set but clientPort is not set",
             "write a clientPort, such as 2181",
         )
+    yield from _contradictions_of_tls(config)
     if config.client_port is not None and not 0 <= config.client_port <= 65535:
         yield "client_port", f"port out of range:{config.client_port}", "write a port from 0 to 65535"
     if config.tick_time == 0:
@@ -264,6 +271,40 @@ def _contradictions(config: ServerConfig) -> Iterator[tuple[str, str, str]]:
             "enforce_auth_enabled",
             "enforce.auth.enabled is true, so enforce.auth.schemes must be configured",
             "write enforce.auth.schemes=digest, for example",
+        )
+
+
+def _contradictions_of_tls(config: ServerConfig) -> Iterator[tuple[str, str, str]]:
+    """What clients with TLS need."""
+    port = config.secure_client_port
+    if port is None and config.secure_client_port_address:
+        yield (
+            "secure_client_port_address",
+            "secureClientPortAddress is set but secureClientPort is not set",
+            "write a secureClientPort, such as 2281",
+        )
+    if port is not None and not 0 <= port <= 65535:
+        yield "secure_client_port", f"port out of range:{port}", "write a port from 0 to 65535"
+    same_address = (config.client_port_address or None) == (config.secure_client_port_address or None)
+    if port and port == config.client_port and same_address:
+        yield (
+            "secure_client_port",
+            f"{port} is the clientPort as well",
+            "give it another, or write client.portUnification=true and no secureClientPort",
+        )
+    if config.client_port_unification and config.client_port is None:
+        yield "client_port_unification", "clientPort is not set", "write a clientPort, such as 2181"
+    for family in ("ssl", "ssl.quorum"):
+        attribute = f"{family.replace('.', '_')}_client_auth"
+        value = getattr(config, attribute, CLIENT_AUTH[0])
+        if value.lower() not in CLIENT_AUTH:
+            yield attribute, f"there is no {value}", f"write {', '.join(CLIENT_AUTH[:-1])} or {CLIENT_AUTH[-1]}"
+    if config.ssl_auth_provider != "x509":
+        scheme = config.ssl_auth_provider
+        yield (
+            "ssl_auth_provider",
+            f"No auth provider configured for the SSL authentication scheme '{scheme}'.",
+            "write x509, or remove it",
         )
 
 

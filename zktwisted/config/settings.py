@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zktwisted.config.fields import Kind, Section, setting
+from zktwisted.config.tls import TlsSettings
 
 __all__ = ["Settings"]
 
@@ -25,7 +26,7 @@ ENSEMBLE = Section.ENSEMBLE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, init=False, repr=False, eq=False)
-class Settings:
+class Settings(TlsSettings):
     """What can be written in C{zoo.cfg}.  Times are in milliseconds unless the name says otherwise."""
 
     # One argument a line would hide the table.

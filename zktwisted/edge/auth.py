@@ -36,6 +36,7 @@ __all__ = [
     "EnsembleProvider",
     "Identities",
     "IpProvider",
+    "X509Provider",
     "java_address",
 ]
 
@@ -197,6 +198,32 @@ class EnsembleProvider:
         return ()
 
 
+@implementer(IAuthenticationProvider)
+class X509Provider:
+    """
+    Scheme C{x509}: the subject of the certificate that the client showed when its connection began.
+
+    An auth packet adds nothing: it is accepted on a connection that has such an identity and refused on others.
+    """
+
+    scheme = "x509"
+
+    @staticmethod
+    def identities(subject: str, super_user: str) -> Sequence[Id]:
+        """
+        The identities of who has shown a certificate.
+
+        @param subject: as RFC 2253 writes it.
+        @param super_user: the subject that may do everything; C{""}: nobody.
+        """
+        own = Id("x509", subject)
+        return (own, Id("super", subject)) if super_user and subject == super_user else (own,)
+
+    def authenticate(self, data: bytes | None, address: str) -> Sequence[Id]:
+        """See L{IAuthenticationProvider}."""
+        raise AuthFailedError("no certificate was shown when the connection began")
+
+
 class AuthOutcome(Enum):
     """What the connection does after an auth packet."""
 
@@ -257,6 +284,8 @@ class AuthProviders:
         if "EnsembleAuthenticationProvider" in classes:
             names = (name.strip() for name in properties.get("ensembleAuthName", "").split(","))
             providers.append(EnsembleProvider({name for name in names if name}, counters))
+        if config.client_tls or "X509AuthenticationProvider" in classes:
+            providers.append(X509Provider())
         return cls(providers, config.enforce_auth_schemes if config.enforce_auth_enabled else ())
 
     @property
@@ -286,6 +315,8 @@ class AuthProviders:
         if provider is None:
             log.info("Authentication failed for scheme {scheme!r}: no such provider", scheme=scheme)
             return AuthOutcome.FAILED
+        if scheme == X509Provider.scheme and scheme in identities.schemes:
+            return AuthOutcome.OK  # the handshake has proved it
         try:
             identities.add(cast(Sequence[Id], provider.authenticate(data, identities.current[0].id)))
         except AuthDisconnectError as refusal:

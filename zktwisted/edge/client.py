@@ -9,19 +9,34 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from twisted.internet.interfaces import IAddress
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.protocol import ServerFactory
+from zope.interface import implementer
 
 from zktwisted.edge.protocol import ClientProtocol
 from zktwisted.edge.requests import SUBMITTED_OPS, ClientServer, Request
 from zktwisted.edge.throttle import ConnectionExpiry
 
-__all__ = ["ClientFactory", "ClientProtocol", "ClientServer", "Request"]
+__all__ = ["ClientFactory", "ClientProtocol", "ClientServer", "Request", "SecureEndpoint"]
 
 
 def wall_clock_ms() -> int:
     """The wall clock, in milliseconds."""
     return int(time.time() * 1000)
+
+
+@implementer(IStreamServerEndpoint)
+class SecureEndpoint:
+    """An endpoint on which clients have to use TLS, as the settings C{ssl.*} say."""
+
+    def __init__(self, endpoint: IStreamServerEndpoint) -> None:
+        """@param endpoint: where to listen, without TLS of its own."""
+        self._endpoint = endpoint
+
+    def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
+        """See C{IStreamServerEndpoint}; the factory brings the TLS."""
+        return self._endpoint.listen(protocolFactory)
 
 
 class ClientFactory(ServerFactory):

@@ -452,7 +452,7 @@ GAUGES: Mapping[str, Callable[[ServerView], int | float]] = {
     "last_client_response_size": lambda view: view.stats.client_response.last,
     "max_client_response_size": lambda view: view.stats.client_response.max,
     "min_client_response_size": lambda view: view.stats.client_response.min,
-    "outstanding_tls_handshake": lambda view: 0,
+    "outstanding_tls_handshake": lambda view: getattr(view.stats.tls_handshakes, "outstanding", 0),
     "auth_failed_count": lambda view: view.stats.auth_failed_count,
     "non_mtls_remote_conn_count": lambda view: view.stats.non_mtls_remote_conn_count,
     "non_mtls_local_conn_count": lambda view: view.stats.non_mtls_local_conn_count,

@@ -150,7 +150,7 @@ def conf(source: Commands) -> str:
         f"{key}={value}"
         for key, value in (
             ("clientPort", fields["client_port"]),
-            ("secureClientPort", -1),
+            ("secureClientPort", source.view.secure_client_port),
             ("dataDir", fields["data_dir"]),
             ("dataDirSize", sizes["datadir_size"]),
             ("dataLogDir", fields["data_log_dir"]),

@@ -161,6 +161,10 @@ class ServerView(Protocol):
         """The port that is bound for clients, -1 if none."""
 
     @property
+    def secure_client_port(self) -> int:
+        """The port that is bound for clients with TLS alone, -1 if none."""
+
+    @property
     def stats(self) -> ServerStats:
         """Packets and latencies."""
 

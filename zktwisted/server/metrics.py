@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from decimal import ROUND_HALF_UP, Decimal
 from math import floor, log
 from random import Random
-from typing import NamedTuple, TypeAlias, get_type_hints
+from typing import Any, NamedTuple, TypeAlias, get_type_hints
 
 __all__ = ["AdvancedSummary", "MetricSet", "ServerMetrics", "ServerStats", "Summary", "average"]
 
@@ -483,6 +483,7 @@ class ServerStats:
     @ivar fsync_threshold_exceed_count: flushes that took longer than C{fsync.warningthresholdms}.
     @ivar client_response: sizes of the replies.
     @ivar proposal: sizes of the proposals of a leader.
+    @ivar tls_handshakes: those of clients: its C{outstanding} is how many are under way; C{None} without TLS.
     """
 
     __slots__ = (
@@ -498,6 +499,7 @@ class ServerStats:
         "packets_received",
         "packets_sent",
         "proposal",
+        "tls_handshakes",
     )
 
     def __init__(self) -> None:
@@ -507,6 +509,7 @@ class ServerStats:
         self.auth_failed_count = 0
         self.non_mtls_local_conn_count = 0
         self.non_mtls_remote_conn_count = 0
+        self.tls_handshakes: Any = None
         self.reset()
 
     def reset(self) -> None:

@@ -18,15 +18,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import TCP4ServerEndpoint, TCP6ServerEndpoint
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IAddress, IDelayedCall, IListeningPort, IStreamServerEndpoint
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IListeningPort,
+    IProtocolFactory,
+    IStreamServerEndpoint,
+)
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from zktwisted.config import ServerConfig
-from zktwisted.edge.auth import AuthProviders
-from zktwisted.edge.client import ClientFactory
+from zktwisted.edge.auth import AuthProviders, X509Provider
+from zktwisted.edge.client import ClientFactory, SecureEndpoint
 from zktwisted.edge.disk import PosixDisk
-from zktwisted.errors import StoreError
+from zktwisted.errors import ConfigError, StoreError
 from zktwisted.ops.fourletter import FourLetterWords
 from zktwisted.server.core import STANDALONE_ID
 from zktwisted.server.front import FrontServer
@@ -37,14 +43,15 @@ from zktwisted.server.timers import Ticker
 from zktwisted.server.view import ServerView
 from zktwisted.store.database import Database, NullDatabase, Options, Restored, check_directories
 from zktwisted.store.disk import Disk
-from zktwisted.tree.schemes import Schemes, generate_digest
+from zktwisted.tree.schemes import Schemes, X509Scheme, generate_digest
 
 if TYPE_CHECKING:
+    from zktwisted.edge.clienttls import ClientTls
     from zktwisted.edge.network import Network
     from zktwisted.server.peer import QuorumPeer
     from zktwisted.server.processors import ProcessorFactory
 
-__all__ = ["Disks", "Run"]
+__all__ = ["Disks", "Run", "SecureEndpoint"]
 
 log = Logger()
 
@@ -53,6 +60,8 @@ Disks = Callable[[ServerConfig], tuple[Disk, Disk]]
 
 #: A client that does not take what it was sent is cut off so long after the server has said all, in seconds.
 _GRACE = 1.0
+#: How often the files of TLS are looked at, in seconds, if so configured.
+_LOOK_AT_FILES = 1.0
 
 _T = TypeVar("_T")
 
@@ -100,6 +109,7 @@ class Run:
         self._log_disk: Disk | None = None
         self._snap_disk: Disk | None = None
         metrics, self._stats = ServerMetrics(Random(entropy.random())), ServerStats()
+        self._tls = self._open_tls(metrics)
         self._threaded = not memory and disks is None
         self._storage = self._open_memory(entropy) if memory else self._open_disks(disks, metrics, entropy)
         self._config_schemes(metrics)
@@ -119,6 +129,7 @@ class Run:
             processors=processors,
         )
         self._factory = ClientFactory(self.core, wall_ms)
+        self._secure_port: IListeningPort | None = None
         self.view = ServerView(self.core, self._factory, self._client_port, monotonic, wall_ms, not memory)
         self.core.words = FourLetterWords(self.view, config)
         self.core.after_batch = self._after_batch
@@ -159,10 +170,26 @@ class Run:
         )
         return QuorumPeer(config, config.ensemble, around)
 
+    def _open_tls(self, metrics: ServerMetrics) -> ClientTls | None:
+        wanted = any(isinstance(endpoint, SecureEndpoint) for endpoint in self._endpoints or ())
+        if not wanted and (self._endpoints is not None or not self._config.client_tls):
+            return None
+        # Not before: it needs packages that a server without TLS does not.
+        try:
+            from zktwisted.edge.clienttls import ClientTls
+        except ImportError as error:
+            raise ConfigError(
+                f"TLS needs packages that are not installed: {error.name}", remedy="pip install zktwisted[tls]"
+            ) from error
+        return ClientTls(self._config, self._reactor, metrics, self._stats)
+
     def _config_schemes(self, metrics: ServerMetrics) -> None:
         config = self._config
         self._schemes = Schemes(None if config.digest_auth_enabled else [])
         self._auth = AuthProviders.from_config(config, generate_digest, metrics)
+        if self._tls is not None or "x509" in self._auth.schemes:
+            self._schemes.add(X509Scheme(config.x509_super_user or None))
+            self._auth.add(X509Provider())
 
     def _open_disks(self, disks: Disks | None, metrics: ServerMetrics, entropy: Random) -> Database:
         config = self._config
@@ -268,27 +295,40 @@ class Run:
             raise CancelledError
 
     async def _listen(self) -> None:
+        config = self._config
+        factory: IProtocolFactory = self._factory
+        if self._tls is not None:
+            self._tick(_LOOK_AT_FILES, self._tls.refresh)
         if self._endpoints is not None:
             for endpoint in self._endpoints:
-                await self._listen_on(endpoint)
-                self._go_on()
+                secure = self._tls is not None and isinstance(endpoint, SecureEndpoint)
+                await self._listen_on(endpoint, self._tls.listener(factory) if self._tls and secure else factory)
             return
-        port, address = self._config.client_port, self._config.client_port_address
-        if port is None:
-            return
+        if config.client_port is not None:
+            unified = self._tls is not None and config.client_port_unification
+            inner = self._tls.listener(factory, plain=True) if self._tls and unified else factory
+            await self._listen_at(config.client_port, config.client_port_address, inner)
+        if config.secure_client_port is not None and self._tls is not None:
+            listener = self._tls.listener(factory)
+            await self._listen_at(config.secure_client_port, config.secure_client_port_address, listener)
+            self._secure_port = self._ports[-1]
+            self.view.secure_client_port = getattr(self._secure_port.getHost(), "port", -1)
+
+    async def _listen_at(self, port: int, address: str | None, factory: IProtocolFactory) -> None:
         backlog = self._config.backlog
         if address is None:
             # Like Java: every address of both families with one socket, where there are both.
             try:
-                await self._listen_on(_tcp(TCP6ServerEndpoint, self._reactor, port, backlog, "::"))
+                await self._listen_on(_tcp(TCP6ServerEndpoint, self._reactor, port, backlog, "::"), factory)
                 return
             except CannotListenError as error:
                 log.debug("No IPv6: {reason}", reason=error)
         family = TCP6ServerEndpoint if address is not None and ":" in address else TCP4ServerEndpoint
-        await self._listen_on(_tcp(family, self._reactor, port, backlog, address or ""))
+        await self._listen_on(_tcp(family, self._reactor, port, backlog, address or ""), factory)
 
-    async def _listen_on(self, endpoint: IStreamServerEndpoint) -> None:
-        self._ports.append(await endpoint.listen(self._factory))
+    async def _listen_on(self, endpoint: IStreamServerEndpoint, factory: IProtocolFactory) -> None:
+        self._ports.append(await endpoint.listen(factory))
+        self._go_on()
 
     async def _restore(self) -> Restored:
         storage, target = self._storage, self.core.restore_target()
@@ -485,7 +525,8 @@ class Run:
         return [port.getHost() for port in self._ports]
 
     def _client_port(self) -> int:
-        return next((port for address in self.addresses if (port := getattr(address, "port", None)) is not None), -1)
+        plain = [port.getHost() for port in self._ports if port is not self._secure_port]
+        return next((port for address in plain if (port := getattr(address, "port", None)) is not None), -1)
 
 
 def _fire(waiting: Deferred[None], error: StoreError | None) -> None:

@@ -73,6 +73,7 @@ class ServerView:
         self._on_disk = on_disk
         self._started = monotonic()
         self.peer: Any = None
+        self.secure_client_port = -1
 
     def begin(self) -> None:
         """A role begins: ZooKeeper makes a new server object then, whose figures begin anew."""
