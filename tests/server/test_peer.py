@@ -397,6 +397,40 @@ class StartTests(PeerCase):
             self.assertEqual([service.mode for service in services], ["stopped"] * 3)
 
 
+class EmptyTests(PeerCase):
+    """A server without data among others that have some (db.autocreate)."""
+
+    def without_data(self, **settings: Any) -> tuple[MemoryEnsemble, MemoryServer]:
+        ensemble = self.ensemble(start=False)
+        for sid in (2, 3):
+            ensemble.restart(sid)
+        ensemble.until_serving()
+        self.create(ensemble, self.client(ensemble, 2, 3), b"/a")
+        server = ensemble.servers[1]
+        server.config = server.config.replace(**settings)
+        return ensemble, server
+
+    def test_brought_up(self) -> None:
+        """It gets everything from the leader, whether it was to begin anew or not."""
+        for settings in ({}, {"db_autocreate": False}):
+            ensemble, server = self.without_data(**settings)
+            server.restart()
+            ensemble.until_serving()
+            self.assertEqual(server.mode, "follower")
+            self.assertTrue(self.has(server, b"/a"))
+
+    def test_no_voice(self) -> None:
+        """Without a word that this is right it elects nobody: what the others had agreed on might be lost."""
+        ensemble, server = self.without_data(db_autocreate=False)
+        ensemble.crash(3)
+        server.restart()
+        ensemble.advance(30)
+        self.assertEqual(ensemble.modes(), {1: "looking", 2: "looking", 3: "down"})
+        ensemble.restart(3)
+        ensemble.until_serving()
+        self.assertTrue(self.has(server, b"/a"))
+
+
 class ObserverMasterTests(PeerCase):
     """Observers that turn to followers (spec: quorum 10.3)."""
 
