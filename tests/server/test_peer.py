@@ -173,6 +173,9 @@ class LifeTests(PeerCase):
         ensemble = self.ensemble(observers=1)
         ensemble.until_serving()
         self.assertEqual(ensemble.modes()[4], "observer")
+        # Who only looks on counts no elections, as Java's observers do not.
+        counts = [server.core.metrics.election_time.count for server in ensemble.servers.values()]
+        self.assertEqual(counts, [1, 1, 1, 0])
         client = self.client(ensemble, 4)
         self.create(ensemble, client, b"/a")
         ensemble.crash(3)

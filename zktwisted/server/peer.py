@@ -262,7 +262,8 @@ class QuorumPeer:
             if self._read_only is not None:
                 self._read_only.stop()
                 self._read_only = None
-        self._metrics.election_time.add(round((self._now() - begun) * 1000))
+        if self.state != ServerState.OBSERVING:
+            self._metrics.election_time.add(round((self._now() - begun) * 1000))
 
     def _serve_reads(self) -> None:
         """There is no quorum: let those read who want to, nevertheless (spec: quorum 13)."""
