@@ -9,7 +9,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 import zktwisted
-from zktwisted import errors, testing
+from zktwisted import client, errors, testing
 
 ROOT = Path(__file__).parent.parent
 
@@ -24,19 +24,75 @@ class ExportsTests(SynchronousTestCase):
     """A name is public when it stands here; adding one is a decision, taking one away a breach."""
 
     def test_package(self) -> None:
-        """The package itself: the service, its configuration, the servers it names, the version."""
-        self.assertEqual(["Ensemble", "ServerConfig", "ZooKeeperService", "__version__"], zktwisted.__all__)
+        """The package itself: the service, its configuration, the servers it names, the client, the version."""
+        names = ["Ensemble", "ServerConfig", "ZooKeeperClient", "ZooKeeperService", "__version__"]
+        self.assertEqual(names, zktwisted.__all__)
+
+    def test_client(self) -> None:
+        """The client, and what it takes and gives."""
+        names = (
+            "ACL",
+            "CREATOR_ALL_ACL",
+            "OPEN_ACL",
+            "READ_ACL",
+            "BacklogError",
+            "Children",
+            "Created",
+            "EventType",
+            "Id",
+            "Perm",
+            "PersistentWatch",
+            "Reads",
+            "Stat",
+            "State",
+            "Transaction",
+            "WatchedEvent",
+            "WatcherType",
+            "ZooKeeperClient",
+            "digest_id",
+        )
+        self.assertEqual(list(names), client.__all__)
 
     def test_errors(self) -> None:
         """The errors: one family of answers, and one class for each kind of fault."""
         names = (
+            "AuthFailedError",
+            "BadArgumentsError",
+            "BadVersionError",
             "Code",
             "ConfigError",
+            "ConnectionLossError",
             "DataDirectoryError",
+            "DataInconsistencyError",
+            "EphemeralOnLocalSessionError",
+            "InvalidACLError",
             "KeeperError",
+            "MarshallingError",
+            "NewConfigNoQuorumError",
+            "NoAuthError",
+            "NoChildrenForEphemeralsError",
+            "NoNodeError",
+            "NoWatcherError",
+            "NodeExistsError",
+            "NotEmptyError",
+            "NotReadOnlyError",
+            "OperationTimeoutError",
             "ProtocolError",
+            "QuotaExceededError",
+            "ReconfigDisabledError",
+            "ReconfigInProgressError",
+            "RequestTimeoutError",
+            "RuntimeInconsistencyError",
             "ServerIdError",
+            "SessionClosedRequiresAuthError",
+            "SessionExpiredError",
+            "SessionMovedError",
             "StoreError",
+            "SystemFaultError",
+            "ThrottledOpError",
+            "UnimplementedError",
+            "UnknownSessionError",
+            "keeper_error",
         )
         self.assertEqual(list(names), errors.__all__)
 
@@ -58,7 +114,7 @@ class ExportsTests(SynchronousTestCase):
 
     def test_every_name_is_there(self) -> None:
         """Each public name can be had from the place that promises it."""
-        for module in (zktwisted, errors, testing):
+        for module in (zktwisted, client, errors, testing):
             for name in module.__all__:
                 self.assertIsNotNone(getattr(module, name), f"{module.__name__}.{name}")
 
@@ -84,7 +140,7 @@ class ExportsTests(SynchronousTestCase):
         """No public name installs the global reactor: that choice stays with the program that embeds us."""
         program = (
             "import sys, zktwisted\n"
-            "zktwisted.ZooKeeperService, zktwisted.ServerConfig\n"
+            "zktwisted.ZooKeeperService, zktwisted.ServerConfig, zktwisted.ZooKeeperClient\n"
             "import zktwisted.errors, zktwisted.testing\n"
             "print('twisted.internet.reactor' in sys.modules)"
         )

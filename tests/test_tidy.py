@@ -72,7 +72,7 @@ ROOMS = {
     # A whole server answers four-letter words: the one module that puts it together may know who does.
     "server.run": Room(ours=(*_SERVER, "ops"), others=_TWISTED),
     # The front door names the rooms without importing them.
-    "": Room(ours=("_version", "config", "server.service"), forbidden=OUTSIDE),
+    "": Room(ours=("_version", "client", "config", "server.service"), forbidden=OUTSIDE),
 }
 
 

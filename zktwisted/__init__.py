@@ -1,5 +1,5 @@
 """
-Apache ZooKeeper's server, in Python on Twisted.
+Apache ZooKeeper's server, and a client of it, in Python on Twisted.
 
 This package knows the names that it promises to programs which embed it, and where each of them lives.
 It imports none of them before one is asked for, so that C{import zktwisted} costs next to nothing and never
@@ -14,14 +14,16 @@ from typing import TYPE_CHECKING
 from zktwisted._version import __version__
 
 if TYPE_CHECKING:
+    from zktwisted.client import ZooKeeperClient
     from zktwisted.config import Ensemble, ServerConfig
     from zktwisted.server.service import ZooKeeperService
 
-__all__ = ["Ensemble", "ServerConfig", "ZooKeeperService", "__version__"]
+__all__ = ["Ensemble", "ServerConfig", "ZooKeeperClient", "ZooKeeperService", "__version__"]
 
 _HOMES = {
     "Ensemble": "zktwisted.config",
     "ServerConfig": "zktwisted.config",
+    "ZooKeeperClient": "zktwisted.client",
     "ZooKeeperService": "zktwisted.server.service",
 }
 

@@ -188,6 +188,39 @@ def test_ensemble_in_memory(tmp_path: Path) -> None:
     assert "PASSED" in python("-m", "twisted.trial", EXAMPLES / "test_ensemble.py", cwd=tmp_path)
 
 
+def test_client(address: str, tmp_path: Path) -> None:
+    """The example of a Twisted program prints a node whenever it changes."""
+    program = subprocess.Popen(
+        [sys.executable, str(EXAMPLES / "watch_config.py"), address],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert program.stdout is not None
+    client = KazooClient(address)
+    client.start(timeout=30)
+    try:
+        assert program.stdout.readline() == "watching\n"
+        client.create("/app/config", b"first")
+        assert program.stdout.readline() == "0 first\n"
+        client.set("/app/config", b"stop")
+        assert program.stdout.readline() == "1 stop\n"
+        assert program.wait(30) == 0
+    finally:
+        program.kill()
+        program.wait(30)
+        program.stdout.close()
+        client.stop()
+        client.close()
+
+
+def test_asyncio(address: str, tmp_path: Path) -> None:
+    """So does the one on asyncio's loop, which counts to five."""
+    said = python(EXAMPLES / "with_asyncio.py", address, cwd=tmp_path).splitlines()
+    assert said == ["changed /counter"] * 5 + ["5 version 5"]
+
+
 def test_fixture(tmp_path: Path) -> None:
     """The fixture for pytest gives a server that a client can use."""
     shutil.copy(EXAMPLES / "conftest.py", tmp_path)
