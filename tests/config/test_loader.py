@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings
@@ -179,17 +180,12 @@ class LoadTests(SynchronousTestCase):
             "audit.enable=true",
             "metricsProvider.className=org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider",
             "metricsProvider.className=x.Y",
-            "authProvider.sasl=org.apache.zookeeper.server.auth.SASLAuthenticationProvider",
-            "sessionRequireClientSASLAuth=true",
             "quorum.auth.enableSasl=true",
-            "superUser=bob",
             "emulate353TTLNodes=true",
         ):
             error = self.refused(BASE + line)
             self.assertEqual((error.line, error.key), (3, line.partition("=")[0]))
             self.assertTrue(error.remedy)
-        error = self.refused(BASE, properties={"java.security.auth.login.config": "/jaas"})
-        self.assertEqual((error.file, error.key), ("-D", "java.security.auth.login.config"))
 
     def test_kept_for_others(self) -> None:
         """The ensemble scheme's settings are handed on."""
@@ -206,6 +202,55 @@ class LoadTests(SynchronousTestCase):
         self.assertEqual(error.message, "Authentication scheme digest is not available.")
         self.assertEqual(error.line, 4)
         self.assertEqual(ServerConfig.from_text(f"{BASE}enforce.auth.schemes=sasl").enforce_auth_schemes, ("sasl",))
+
+    def test_sasl(self) -> None:
+        """Users come from the section of the JAAS file that is for clients, and secrets go nowhere."""
+        jaas = self.jaas('Server { a.DigestLoginModule required user_bob="sesame"; };')
+        for line in ("", "enforce.auth.enabled=true\nenforce.auth.schemes=sasl", "sessionRequireClientSASLAuth=true"):
+            config = ServerConfig.from_text(
+                f"{BASE}{line}\nSASLAuthenticationProvider.superPassword=sesame\nsuperUser.1=bob\n"
+                "authProvider.1=org.apache.zookeeper.server.auth.SASLAuthenticationProvider",
+                properties={"java.security.auth.login.config": jaas},
+            )
+            self.assertEqual(config.notes, ())
+            self.assertEqual(config.enforced_schemes, ("sasl",) if line else ())
+            self.assertNotIn("sesame", repr(config))
+
+    def test_sasl_without_users(self) -> None:
+        """What is demanded must be there; a file may be there for other sections."""
+        for line, key in (
+            ("sessionRequireClientSASLAuth=true", "sessionRequireClientSASLAuth"),
+            ("enforce.auth.enabled=true\nenforce.auth.schemes=sasl", "enforce.auth.schemes"),
+            ("sasl.serverconfig=Clients", "sasl.serverconfig"),
+        ):
+            error = self.refused(f"{BASE}{line}")
+            self.assertEqual(error.key, key)
+            self.assertIn("java.security.auth.login.config", error.remedy or "")
+        jaas = self.jaas("QuorumServer { a.DigestLoginModule required user_bob=b; };")
+        lines = f"{BASE}java.security.auth.login.config={jaas}\n"
+        config = ServerConfig.from_text(f"{lines}superUser=bob")
+        self.assertEqual([note.key for note in config.notes], ["superUser"])
+        error = self.refused(f"{lines}sasl.serverconfig=Clients")
+        self.assertEqual((error.file, error.message), (jaas, "there is no section Clients"))
+        error = self.refused(f"{lines}fips-mode=true\nsasl.serverconfig=QuorumServer")
+        self.assertEqual((error.key, error.line), ("fips-mode", 4))
+
+    def test_broken_jaas_file(self) -> None:
+        """It is told with its line, not with that of the setting."""
+        jaas = self.jaas("\nServer { a.DigestLoginModule required user_bob=b }")
+        error = self.refused(f"{BASE}java.security.auth.login.config={jaas}")
+        self.assertEqual((error.file, error.line), (jaas, 2))
+        error = self.refused(f"{BASE}java.security.auth.login.config=/nowhere/jaas.conf")
+        self.assertEqual((error.file, error.line), ("/nowhere/jaas.conf", None))
+        jaas = self.jaas("Server { com.sun.security.auth.module.Krb5LoginModule required; };")
+        error = self.refused(f"{BASE}java.security.auth.login.config={jaas}")
+        self.assertIn("Kerberos", error.message)
+
+    def jaas(self, text: str) -> str:
+        """Write a JAAS file."""
+        path = Path(self.mktemp()).absolute()
+        path.write_text(text, "utf-8")
+        return str(path)
 
     def test_lenient_values(self) -> None:
         """A bad value of a property gives way to the default, as in Java, with a warning."""

@@ -17,6 +17,7 @@ from zktwisted.config import ServerConfig
 from zktwisted.edge.auth import AuthOutcome, AuthProviders, DigestProvider, EnsembleProvider, Identities
 from zktwisted.edge.client import ClientFactory, ClientProtocol, ClientServer, Request
 from zktwisted.edge.requests import Words
+from zktwisted.edge.saslauth import Conversation, Sasl
 from zktwisted.edge.throttle import (
     ConnectionCounts,
     ConnectionThrottle,
@@ -53,7 +54,7 @@ class FakeServer:
     @ivar events: frames that the next setWatches delivers first.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, sasl: Sasl | None = None, **settings: Any) -> None:
         self.clock = Clock()
         self.clock.advance(1000)
         self.config = ServerConfig(**settings)
@@ -78,13 +79,13 @@ class FakeServer:
         self.events: list[bytes] = []
         self.touched = 0
         self.lost: list[ClientProtocol] = []
+        self.sasl = sasl
         self.connects: list[tuple[proto.ConnectRequest, bool | None]] = []
-        enforced = self.config.enforce_auth_schemes if self.config.enforce_auth_enabled else ()
         providers = (
             DigestProvider(lambda data: data.decode()),
             EnsembleProvider({"ours"}, self.metrics),
         )
-        self.auth = AuthProviders(providers, enforced)
+        self.auth = AuthProviders(providers, self.config.enforced_schemes, self.sasl)
         self.factory = ClientFactory(conforms(self), lambda: 1_700_000_000_000)
 
     def now(self) -> float:
@@ -140,6 +141,9 @@ class FakeServer:
 
     def authenticate(self, connection: Any, scheme: str | None, data: bytes | None) -> AuthOutcome:
         return self.auth.authenticate(scheme, data, connection.identities)
+
+    def converse(self, connection: Any) -> Conversation:
+        return Conversation(self.auth.sasl, connection)
 
     def admits(self, identities: Identities) -> bool:
         return self.auth.admits(identities)

@@ -20,6 +20,8 @@ from typing import Any, NamedTuple
 from zktwisted.config import others
 from zktwisted.config.ensemble import ANY_HOST, Address, Ensemble, Member, normal_host, parse_role
 from zktwisted.config.fields import Key, Kind, number, parse, remedy, render
+from zktwisted.config.jaas import JAAS_KEY
+from zktwisted.config.logins import Logins, read_logins
 from zktwisted.config.properties import decode_properties, parse_properties
 from zktwisted.config.server import Note, ServerConfig, keys_by_attribute
 from zktwisted.errors import ConfigError, ServerIdError
@@ -291,8 +293,7 @@ class Loading:
                 remedy="write dataDir= and the directory of the data",
             )
         config = ServerConfig(**self._values, config_file=config_file)
-        if config.enforce_auth_enabled:
-            self._check_schemes(config)
+        self._check_schemes(config, read_logins(config))
         ensemble = self._ensemble(config)
         sid = self._server_id(config, myid)
         if ensemble is None:
@@ -386,8 +387,12 @@ class Loading:
                 )
         return dynamic.port, None if dynamic.host == ANY_HOST else dynamic.host
 
-    def _check_schemes(self, config: ServerConfig) -> None:
+    def _check_schemes(self, config: ServerConfig, logins: Logins) -> None:
         offered = ["ip"]
+        if logins.clients is not None:
+            offered.append("sasl")
+        else:
+            self._note_idle_sasl()
         if config.digest_auth_enabled:
             offered.append("digest")
         classes = {value.rpartition(".")[2] for value in self._properties.values()}
@@ -395,13 +400,24 @@ class Loading:
             offered.append("ensemble")
         if config.client_tls or "X509AuthenticationProvider" in classes:
             offered.append("x509")
-        for scheme in config.enforce_auth_schemes:
+        for scheme in config.enforced_schemes:
             if scheme not in offered:
+                by_sasl = config.session_require_client_sasl_auth
+                remedy = f"write {' or '.join(offered)}"
+                if scheme == "sasl":
+                    remedy = f"write {JAAS_KEY}= and the path of a JAAS file with a section Server"
                 raise ConfigError(
                     f"Authentication scheme {scheme} is not available.",
-                    key="enforce.auth.schemes",
-                    remedy=f"write {' or '.join(offered)}",
+                    key="sessionRequireClientSASLAuth" if by_sasl else "enforce.auth.schemes",
+                    remedy=remedy,
                 )
+
+    def _note_idle_sasl(self) -> None:
+        """Remark on what has no effect as clients have no SASL."""
+        for name, setting in self.used.items():
+            by_class = name.startswith("authProvider.") and setting.value.endswith("SASLAuthenticationProvider")
+            if by_class or name in _OF_SASL:
+                self.note(setting, "no effect: no JAAS file with a section for clients (Server) is named")
 
     def _role(self, config: ServerConfig) -> str:
         """participant or observer: what the server line says, whatever peerType says."""
@@ -546,6 +562,10 @@ def _lenient(key: Key, text: str) -> Any:
 
 # What Java calls the hashes that Python has, in any case.
 _HASH = re.compile(r"MD5|SHA-?1?|SHA-?(224|256|384|512)|SHA-512/(224|256)|SHA3-(224|256|384|512)", re.IGNORECASE)
+
+
+# What concerns clients that authenticate by SASL.
+_OF_SASL = frozenset({"SASLAuthenticationProvider.superPassword", "superUser", "allowSaslFailedClients"})
 
 
 def _version_of(path: str) -> str | None:

@@ -1,9 +1,9 @@
 """
 Keys of a Java server's C{zoo.cfg} that have no field here, and what becomes of each.
 
-What belongs to a feature that this version lacks is refused, because a server that silently runs without SASL or
-without its admin port is worse than one that does not start.  What tunes the Java machine (threads, buffers,
-caches of its own making) is accepted and named as ignored.
+What belongs to a feature that this version lacks is refused, because a server that silently runs without what keeps
+strangers out, or without its admin port, is worse than one that does not start.  What tunes the Java machine (threads,
+buffers, caches of its own making) is accepted and named as ignored.
 
 This module knows names and reasons; it reads no files.
 """
@@ -37,7 +37,6 @@ _QUORUM_TLS = Refused("TLS between servers is not supported yet", "remove it")
 _TLS = Refused("this setting of TLS is not supported", "remove it; the reference has those that are")
 _OCSP = Refused("OCSP is not supported", "remove it; ssl.crl checks revocation lists")
 _REVERSE = Refused("names are not looked up for addresses", "remove it, and put addresses into the certificates")
-_SASL = Refused("SASL is not supported yet", "remove it; digest and ip authentication work")
 _ADMIN = Refused("the admin server is not supported yet", "write admin.enableServer=false")
 _AUDIT = Refused("the audit log is not supported yet", "write audit.enable=false")
 _PROMETHEUS = Refused("the Prometheus exporter is not supported yet", "remove it; the word mntr has the same figures")
@@ -50,8 +49,7 @@ _ASYNCHRONOUS = Ignored("all input and output is asynchronous here")
 _ONE_IMPLEMENTATION = Ignored("there is one implementation, which needs no such choice")
 _DIAGNOSTIC = Ignored("a diagnostic of the Java server")
 _TESTING = Ignored("it exists for tests of the Java server")
-_KERBEROS = Ignored("Kerberos is not supported, and without SASL it has no effect")
-_FIPS = Ignored("it only concerns SASL")
+_KERBEROS = Ignored("Kerberos is not supported; a JAAS section that asks for it is refused")
 _NETTY = Ignored("Twisted serves the connections")
 _LOGGING = Ignored("logs are Twisted's here: see twist --log-file and --log-format")
 
@@ -64,7 +62,6 @@ _SWITCHES: dict[str, Refused] = {
     "ssl.allowReverseDnsLookup": _REVERSE,
     "admin.enableServer": _ADMIN,
     "audit.enable": _AUDIT,
-    "allowSaslFailedClients": _SASL,
     "IPAuthenticationProvider.usexforwardedfor": _ADMIN,
     "emulate353TTLNodes": _OLD_TTL,
 }
@@ -74,20 +71,15 @@ _NAMES: dict[str, Refused | Ignored | Kept] = {
     "ssl.sslProvider": Ignored("OpenSSL is what there is"),
     "ssl.quorum.*": _QUORUM_TLS,
     "ssl.*": _TLS,
-    "SASLAuthenticationProvider.superPassword": _SASL,
-    "sasl.serverconfig": _SASL,
-    "java.security.auth.login.config": _SASL,
-    "superUser": _SASL,
-    "superUser.*": _SASL,
+    "superUser.*": Kept(),
+    "letAnySaslUserDoX": Kept(),
     "ensembleAuthName": Kept(),
     "audit.impl.class": _LOGGING,
     "admin.httpVersion": Ignored("there is no such choice of HTTP here"),
     "serverCnxnFactory": Ignored("Twisted serves the connections, whichever factory is named"),
     "initialConfig": Ignored("Java does not use it either"),
-    "fips-mode": _FIPS,
     "netty.*": _NETTY,
     "quorum.auth.kerberos.servicePrincipal": _KERBEROS,
-    "letAnySaslUserDoX": _KERBEROS,
     "requireKerberosConfig": _KERBEROS,
     "kerberos.*": _KERBEROS,
     "security.auth_to_local": _KERBEROS,
@@ -132,7 +124,7 @@ _PROVIDERS: dict[str, Refused | Ignored] = {
     f"{_METRICS}prometheus.PrometheusMetricsProvider": _PROMETHEUS,
 }
 _AUTH_PROVIDERS: dict[str, Refused | Ignored | Kept] = {
-    "SASLAuthenticationProvider": _SASL,
+    "SASLAuthenticationProvider": Kept(),
     "X509AuthenticationProvider": Kept(),
     "EnsembleAuthenticationProvider": Kept(),
     "KeyAuthenticationProvider": Refused("the sample provider of keys is not supported", "remove it"),

@@ -169,6 +169,13 @@ class ServerConfig(Settings):
         return self.secure_client_port is not None or self.client_port_unification
 
     @property
+    def enforced_schemes(self) -> tuple[str, ...]:
+        """The schemes of which a client must have used one to be served; none: all are served."""
+        if self.session_require_client_sasl_auth:
+            return ("sasl",)
+        return self.enforce_auth_schemes if self.enforce_auth_enabled else ()
+
+    @property
     def distributed(self) -> bool:
         """Whether this server takes part in an ensemble: several voters, or one that insists (standaloneEnabled)."""
         ensemble = self.ensemble

@@ -338,8 +338,32 @@ class Settings(TlsSettings):
         default_text="none"
     )
     session_require_client_sasl_auth: bool = setting(
-        "sessionRequireClientSASLAuth", False, "The same as enforcing the scheme C{sasl}.", section=AUTH,
-        later="SASL"
+        "sessionRequireClientSASLAuth", False, "The same as enforcing the scheme C{sasl}.", section=AUTH
+    )
+    jaas_file: str = setting(
+        "java.security.auth.login.config", "",
+        "JAAS file with the names and passwords for SASL; its section C{Server} is for clients.",
+        kind=Kind.PATH, section=AUTH, prefixed=False, default_text="none"
+    )
+    sasl_server_section: str = setting(
+        "sasl.serverconfig", "", "Section of the JAAS file that is for clients.", section=AUTH,
+        default_text="Server, if it is there"
+    )
+    sasl_super_password: str = setting(
+        "SASLAuthenticationProvider.superPassword", "",
+        "Password of the user C{super}, who may do everything, in place of the one in the JAAS file.",
+        section=AUTH, default_text="none", secret=True
+    )
+    sasl_super_user: str = setting(
+        "superUser", "", "User who may do everything when authenticated by SASL; others: C{superUser.1} and so on.",
+        section=AUTH, default_text="none"
+    )
+    allow_sasl_failed_clients: bool = setting(
+        "allowSaslFailedClients", False, "Serve those who fail to authenticate by SASL, as nobody in particular.",
+        section=AUTH
+    )
+    fips_mode: bool = setting(
+        "fips-mode", False, "Refuse a configuration that needs DIGEST-MD5, the mechanism of SASL.", section=AUTH
     )
 
     # -- operations

@@ -20,6 +20,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
+from zktwisted.edge.saslauth import Sasl
 from zktwisted.errors import ConfigError
 from zktwisted.interfaces import IAuthenticationProvider
 from zktwisted.wire.proto import Id
@@ -237,12 +238,16 @@ class AuthProviders:
     The schemes of one server, and those that it demands.
 
     @ivar enforced: schemes of which a connection needs one identity; empty: none is needed.
+    @ivar sasl: the scheme C{sasl}, which has packets of its own.
     """
 
-    def __init__(self, providers: Iterable[object] = (), enforced: Iterable[str] = ()) -> None:
+    def __init__(
+        self, providers: Iterable[object] = (), enforced: Iterable[str] = (), sasl: Sasl | None = None
+    ) -> None:
         """
         @param providers: objects that provide L{IAuthenticationProvider}.  C{ip} is always there.
         @param enforced: see C{enforce.auth.schemes}.
+        @param sasl: what clients have of SASL; C{None}: nothing.
 
         @raise ConfigError: a demanded scheme is not there.
         """
@@ -250,8 +255,9 @@ class AuthProviders:
         self.add(IpProvider())
         for provider in providers:
             self.add(provider)
+        self.sasl = sasl or Sasl()
         self.enforced = frozenset(enforced)
-        for scheme in sorted(self.enforced - self._providers.keys()):
+        for scheme in sorted(self.enforced - {*self.schemes}):
             raise ConfigError(
                 f"Authentication scheme {scheme} is not available.",
                 key="enforce.auth.schemes",
@@ -268,7 +274,7 @@ class AuthProviders:
         @param generate: hashes for the digest scheme.
         @param counters: where the ensemble scheme counts.
 
-        @raise ConfigError: a demanded scheme or hash algorithm is not there.
+        @raise ConfigError: a demanded scheme or hash algorithm is not there, or the JAAS file is no good.
         """
         providers: list[object] = []
         if config.digest_auth_enabled:
@@ -286,12 +292,12 @@ class AuthProviders:
             providers.append(EnsembleProvider({name for name in names if name}, counters))
         if config.client_tls or "X509AuthenticationProvider" in classes:
             providers.append(X509Provider())
-        return cls(providers, config.enforce_auth_schemes if config.enforce_auth_enabled else ())
+        return cls(providers, config.enforced_schemes, Sasl.from_config(config))
 
     @property
     def schemes(self) -> list[str]:
         """The names of the schemes that are there, sorted."""
-        return sorted(self._providers)
+        return sorted({*self._providers, "sasl"} if self.sasl.portal is not None else self._providers)
 
     def add(self, provider: object) -> None:
         """

@@ -66,7 +66,7 @@ class ClientFactory(ServerFactory):
         threshold = server.large_requests.threshold
         self.usual_frame = self.max_frame if threshold < 0 else min(self.max_frame, threshold)
         self.throttled = server.throttler.enabled
-        self.enforced = config.enforce_auth_enabled
+        self.enforced = bool(config.enforced_schemes)
         self._admitting = False
 
     def buildProtocol(self, addr: IAddress | None) -> ClientProtocol:  # type: ignore[override]

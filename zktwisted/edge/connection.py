@@ -10,10 +10,10 @@ Rules: spec: client-protocol 8.1; operations 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from socket import socket
 from struct import Struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet import tcp
 from twisted.internet.interfaces import ITCPTransport
@@ -22,6 +22,10 @@ from twisted.logger import Logger
 from zktwisted.edge.auth import Identities, java_address
 from zktwisted.edge.requests import LOCAL_OPS, ClientServer, Request
 from zktwisted.wire.ops import show_zxid
+from zktwisted.wire.proto import Id
+
+if TYPE_CHECKING:
+    from zktwisted.edge.saslauth import Conversation
 
 __all__ = ["CLOSED", "CONNECTING", "ENDING", "NEW", "OPEN", "Connection", "cxid_and_zxid"]
 
@@ -31,8 +35,8 @@ log = Logger()
 NEW, CONNECTING, OPEN, ENDING, CLOSED = range(5)
 
 # Why its input is not read: the client does not take its output, too much is under way, the session is being
-# made, the server takes nothing in just now.
-HOLD_OUTPUT, HOLD_OUTSTANDING, HOLD_CONNECT, HOLD_SERVER = 1, 2, 4, 8
+# made, the server takes nothing in just now, somebody looks at the password.
+HOLD_OUTPUT, HOLD_OUTSTANDING, HOLD_CONNECT, HOLD_SERVER, HOLD_LOGIN = 1, 2, 4, 8, 16
 
 cxid_and_zxid = Struct(">iq").unpack_from
 """The cxid and zxid of a reply's frame, from its byte 4 on."""
@@ -53,6 +57,7 @@ class Connection:
     """
 
     __slots__ = (
+        "_conversation",
         "_dirty",
         "_latency_count",
         "_latency_total",
@@ -106,6 +111,7 @@ class Connection:
         self.transport: Any = None
         self._plain: tcp.Connection | None = None
         self._socket: socket | None = None
+        self._conversation: Conversation | None = None
         self._dirty = False
         self._reading = True
         self._unsent = 0
@@ -201,6 +207,38 @@ class Connection:
         (metrics.readlatency if request.op in LOCAL_OPS else metrics.updatelatency).add(ms, count)
         cxid, zxid = cxid_and_zxid(request.reply or b"", 4)
         self._answered(request.op, cxid, zxid, now, ms, count)
+
+    # Who the client is: L{zktwisted.edge.saslauth} tells.
+
+    def _converse(self, xid: int, token: bytes) -> None:
+        """Take in a token of SASL's."""
+        if self._conversation is None:
+            self._conversation = self._server.converse(self)
+        self._conversation.take(xid, token)
+
+    def hold_for_login(self) -> None:
+        """Read no further until L{end_of_login}."""
+        self.hold |= HOLD_LOGIN
+
+    def authenticated(self, identities: Sequence[Id]) -> None:
+        """The client has shown who it is."""
+        self.identities.add(identities)
+        self._choose()
+
+    def count_failed_login(self) -> None:
+        """The client has not shown who it is."""
+        self._server.stats.auth_failed_count += 1
+
+    def end_of_login(self) -> None:
+        """What there was to say of it has been queued: go on."""
+        self.hold &= ~HOLD_LOGIN
+        if self.state != CLOSED and not self._dirty:  # not within this connection's own turn
+            self.flush()
+            if self._server.dirty:
+                self._server.flush_dirty()
+
+    def _choose(self) -> None:
+        """The identities are others: what the client may do may be, too."""
 
     # The transport.
 
@@ -339,4 +377,4 @@ class Connection:
         """Let go of everything: a cycle left behind could outlive the garbage collector's interest in it."""
         self.state = CLOSED
         self.out.clear()
-        self._plain = self._socket = self.transport = None
+        self._plain = self._socket = self.transport = self._conversation = None

@@ -513,7 +513,6 @@ class ClientProtocol(Connection):
         return False
 
     def _sasl(self, xid: int, buf: bytes, start: int, end: int) -> bool:
-        """No SASL is configured: every token is answered by none, and nobody is authenticated."""
         try:
             token, _ = jute.decode(proto.SASLToken, buf[start:end])
         except ProtocolError as error:
@@ -522,8 +521,8 @@ class ClientProtocol(Connection):
         if token.token is None:
             self._violated("its SASL token is null")
             return False
-        self.out.append(frame(failure(xid, 0, Code.OK)[4:] + b"\xff\xff\xff\xff"))
-        return True
+        self._converse(xid, token.token)
+        return self.state == OPEN and not self.hold
 
     def _refuse(self, xid: int, code: int) -> None:
         """Answer at once, before anything older, and close."""

@@ -15,6 +15,7 @@ from zktwisted.wire.frames import failure
 if TYPE_CHECKING:
     from zktwisted.config import ServerConfig
     from zktwisted.edge.auth import AuthOutcome, Identities
+    from zktwisted.edge.saslauth import Conversation
     from zktwisted.edge.throttle import (
         ConnectionCounts,
         ConnectionThrottle,
@@ -228,6 +229,9 @@ class ClientServer(Protocol):
 
     def authenticate(self, connection: Any, scheme: str | None, data: bytes | None) -> AuthOutcome:
         """Judge an auth packet; adds to the connection's identities."""
+
+    def converse(self, connection: Any) -> Conversation:
+        """Begin to authenticate a connection by SASL."""
 
     def admits(self, identities: Identities) -> bool:
         """Whether requests are served under these identities (C{enforce.auth})."""

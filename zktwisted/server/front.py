@@ -14,6 +14,7 @@ from typing import Any
 from zktwisted.config import ServerConfig
 from zktwisted.edge.auth import AuthOutcome, AuthProviders, Identities
 from zktwisted.edge.requests import Request, Words
+from zktwisted.edge.saslauth import Conversation
 from zktwisted.edge.throttle import (
     ConnectionCounts,
     ConnectionThrottle,
@@ -83,6 +84,10 @@ class FrontServer(ZooKeeperServer):
     def authenticate(self, connection: Any, scheme: str | None, data: bytes | None) -> AuthOutcome:
         """Judge an auth packet; adds to the connection's identities."""
         return self.auth.authenticate(scheme, data, connection.identities)
+
+    def converse(self, connection: Any) -> Conversation:
+        """Begin to authenticate a connection by SASL."""
+        return Conversation(self.auth.sasl, connection)
 
     def admits(self, identities: Identities) -> bool:
         """Whether requests are served under these identities (C{enforce.auth})."""

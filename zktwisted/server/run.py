@@ -43,7 +43,7 @@ from zktwisted.server.timers import Ticker
 from zktwisted.server.view import ServerView
 from zktwisted.store.database import Database, NullDatabase, Options, Restored, check_directories
 from zktwisted.store.disk import Disk
-from zktwisted.tree.schemes import Schemes, X509Scheme, generate_digest
+from zktwisted.tree.schemes import SaslScheme, Schemes, X509Scheme, generate_digest
 
 if TYPE_CHECKING:
     from zktwisted.edge.clienttls import ClientTls
@@ -190,6 +190,8 @@ class Run:
         if self._tls is not None or "x509" in self._auth.schemes:
             self._schemes.add(X509Scheme(config.x509_super_user or None))
             self._auth.add(X509Provider())
+        if "sasl" in self._auth.schemes:
+            self._schemes.add(SaslScheme(dict(config.properties).get("letAnySaslUserDoX")))
 
     def _open_disks(self, disks: Disks | None, metrics: ServerMetrics, entropy: Random) -> Database:
         config = self._config

@@ -1,0 +1,60 @@
+"""
+Who may log in by SASL, and as whom a server logs in at others: what the settings and the JAAS file say together.
+
+This module reads the JAAS file that the settings name, and nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from zktwisted.config.jaas import JAAS_KEY, Jaas, Users, read_jaas
+from zktwisted.errors import ConfigError
+
+if TYPE_CHECKING:
+    from zktwisted.config.server import ServerConfig
+
+__all__ = ["Logins", "read_logins"]
+
+_SECTION = "Server"
+_SUPER = "super"
+
+
+class Logins(NamedTuple):
+    """What a configuration says about SASL."""
+
+    #: The clients that are let in; C{None}: clients have no SASL.
+    clients: Users | None = None
+
+
+def read_logins(config: ServerConfig) -> Logins:
+    """
+    Read the names and passwords that a configuration refers to.
+
+    @raise ConfigError: they cannot be read, or something that is asked for is not there.
+    """
+    jaas = read_jaas(config.jaas_file) if config.jaas_file else None
+    logins = Logins(_clients(config, jaas))
+    if config.fips_mode and any(each is not None for each in logins):
+        raise ConfigError(
+            "FIPS mode forbids DIGEST-MD5, which is the one mechanism of SASL that there is",
+            key="fips-mode",
+            remedy="write false, or do without SASL (authenticate by certificates)",
+        )
+    return logins
+
+
+def _clients(config: ServerConfig, jaas: Jaas | None) -> Users | None:
+    named = config.sasl_server_section
+    if jaas is None and named:
+        raise _no_file("sasl.serverconfig")
+    # As with Java's servers: the file may be there for other sections.
+    if jaas is None or not (named or _SECTION in jaas.sections):
+        return None
+    users = jaas.users(named or _SECTION)
+    password = config.sasl_super_password
+    return users.with_user(_SUPER, password) if password else users
+
+
+def _no_file(key: str) -> ConfigError:
+    return ConfigError("no JAAS file is named", key=key, remedy=f"write {JAAS_KEY}= and the path of one")
