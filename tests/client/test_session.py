@@ -508,10 +508,13 @@ class EndTests(ClientCase):
         """Credentials that a server refuses end everything; nothing is tried again."""
         client, connection, server = self.scripted()
         done = client.add_auth("digest", "me:secret")
+        state: list[State] = []
+        done.addErrback(lambda failure: state.append(client.state) or failure)
         asked = client.get("/a")
         self.asked(connection, 2)
         connection.answer(-4, zxid=0, err=-115)
         self.failure(done, AuthFailedError)
+        self.assertEqual([State.AUTH_FAILED], state)
         self.failureResultOf(asked, AuthFailedError)
         self.failureResultOf(client.get("/b"), AuthFailedError)
         self.failureResultOf(client.when_connected(), AuthFailedError)

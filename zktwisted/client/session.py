@@ -261,8 +261,8 @@ class Session:
             credential.settle(None)
             return
         self._credentials.remove(credential)
-        credential.settle(keeper_error(err))
         self._over(State.AUTH_FAILED)
+        credential.settle(keeper_error(err))
         self._service.stopService()
 
     # -- what connections ask (L{zktwisted.client.connection.Owner})
