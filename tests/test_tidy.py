@@ -65,6 +65,8 @@ ROOMS = {
     # It moves the machine of elections, as the server's drivers move those of the broadcast.
     "edge.election": Room(ours=(*_EDGE, "zab"), others=_TWISTED),
     "server": Room(ours=_SERVER, others=_TWISTED),
+    # A client of a server in the same process is made by that server.
+    "server.service": Room(ours=(*_SERVER, "client"), others=_TWISTED),
     "ops": Room(ours=("server", "edge", "config", "errors", "interfaces", "ops", "_version"), others=_TWISTED),
     "client": Room(ours=("client", "wire", "errors"), others=_TWISTED),
     "testing": Room(ours=(*_SERVER, "ops", "client", "testing"), others=_TWISTED),

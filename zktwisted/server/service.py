@@ -29,6 +29,9 @@ from zktwisted.errors import ConfigError, StoreError
 from zktwisted.server.run import Disks, Run
 
 if TYPE_CHECKING:  # a server on its own has no use for them
+    from twisted.internet.interfaces import IProtocolFactory
+
+    from zktwisted.client import ZooKeeperClient
     from zktwisted.edge.network import Network
     from zktwisted.server.peer import QuorumPeer
     from zktwisted.server.processors import ProcessorFactory
@@ -91,6 +94,7 @@ class ZooKeeperService(Service):
         if store == "disk" and disks is None and not config.data_dir:
             raise ConfigError("dataDir is not set", key="dataDir", remedy="name a directory, or store='memory'")
         self.config = config
+        self._reactor = reactor
         self._make_run = partial(
             Run,
             reactor,
@@ -184,6 +188,25 @@ class ZooKeeperService(Service):
                 "node_count": view.node_count,
             }
         return status
+
+    def local_client(self, **options: Any) -> ZooKeeperClient:
+        """
+        Make a client of this server for a program in the same process; no socket is between them.
+
+        It is a client like any other, with a session of its own that has to be started and closed, and has no address.
+
+        @param options: of L{ZooKeeperClient<zktwisted.ZooKeeperClient>}.
+        """
+        # Not before: a server without clients of its own starts sooner without them.
+        from zktwisted.client import ZooKeeperClient
+        from zktwisted.edge.local import LocalEndpoint
+
+        return ZooKeeperClient(self._reactor, LocalEndpoint(self._reactor, self._clients), **options)
+
+    def _clients(self) -> IProtocolFactory | None:
+        """What clients connect with, while clients are answered."""
+        run = self._run
+        return run._factory if run is not None and self.mode in _SERVING else None
 
     # -- starting
 
