@@ -211,8 +211,9 @@ class ZooKeeperServer:
         # The clock from which ids are made may have been set back since these were given.
         top = self.server_id & 0xFF
         given = max((each for each in self.timeouts if each >> 56 & 0xFF == top), default=None)
-        if given is not None:
-            self.ids.next = max(self.ids.next, given + 1)
+        if given is not None and given >= self.ids.next:
+            # Those right behind it may be known to clients whose sessions are over; a count begins anew each ms.
+            self.ids.next = (given | 0xFFFF) + 1
         self.submit = role.chain[0].process_request
         self.touch = role.touch
         self.serving = serving and not self._failed

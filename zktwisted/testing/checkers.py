@@ -163,7 +163,7 @@ class ServerChecker:
         if not contains_quorum(self._ensemble, durable):
             self._complain(f"server {server.sid} leads with {show_zxid(base)}, and only the disks of {durable} have it")
         for (sid, taken), files in self._took_up.items():
-            if taken == epoch and not _holds(files, base, entry):
+            if taken == epoch and _logs(self._ensemble.servers[sid]) and not _holds(files, base, entry):
                 self._complain(f"epoch {epoch} became current on server {sid} without {show_zxid(base)}")
 
     def _begun_alone(self, zxid: int) -> None:
@@ -265,7 +265,7 @@ class ServerChecker:
             self._took_up[server.sid, epoch] = dict(files)
             return
         base = self.bases[epoch]
-        if base in self.entries and not _holds(files, base, self.entries[base]):
+        if base in self.entries and _logs(server) and not _holds(files, base, self.entries[base]):
             self._complain(f"epoch {epoch} became current on server {server.sid} without {show_zxid(base)}")
 
     def _check_state(self, server: MemoryServer) -> None:
@@ -306,6 +306,11 @@ class ServerChecker:
             if zxid not in self.entries:
                 raise Violation(f"nobody has ever made {show_zxid(zxid)}, which is in the history")
         return [(zxid, self.entries[zxid]) for zxid in found]
+
+
+def _logs(server: MemoryServer) -> bool:
+    """Say whether a server keeps a log: an observer need not."""
+    return server.config.sync_enabled or not server.config.observer
 
 
 def _of_disk(call: Any) -> bool:
