@@ -300,6 +300,15 @@ class Ensemble:
         self._sessions.append(session)
         return session
 
+    def zxid(self) -> int:
+        """Return the last zxid that all running servers have applied, when it is the same."""
+
+        def same() -> int | None:
+            found = {member.zxid() for member in self.running()}
+            return found.pop() if len(found) == 1 else None
+
+        return until(same, lambda: "all servers have applied the same")
+
     def trees(self) -> dict[int, dict[str, trees.Tree]]:
         """Return the tree of every running server, each with everything that was committed before."""
         self.wait()
