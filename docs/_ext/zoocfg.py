@@ -49,14 +49,13 @@ class Settings(Directive):
                 default = key.default_text or render(key, key.default) or "none"
                 unit = f" {key.unit}" if key.unit and not key.default_text and key.default not in (-1, 0) else ""
                 kind = f"{key.kind.value}, in {key.unit}" if key.unit and key.unit != "hours" else key.kind.value
-                doc = key.doc + (f" {key.later} is not supported yet: another value is refused." if key.later else "")
                 rows.append(
                     [
                         [nodes.literal(key.name, key.name)],
                         [nodes.literal(key.attribute, key.attribute)],
                         [nodes.Text(kind)],
                         [nodes.Text(default + unit)],
-                        inline(doc),
+                        inline(key.doc),
                     ]
                 )
             part = nodes.section("", nodes.title("", section.value), ids=[nodes.make_id(section.value)])

@@ -180,7 +180,6 @@ class LoadTests(SynchronousTestCase):
             "audit.enable=true",
             "metricsProvider.className=org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider",
             "metricsProvider.className=x.Y",
-            "quorum.auth.enableSasl=true",
             "emulate353TTLNodes=true",
         ):
             error = self.refused(BASE + line)
@@ -234,6 +233,22 @@ class LoadTests(SynchronousTestCase):
         self.assertEqual((error.file, error.message), (jaas, "there is no section Clients"))
         error = self.refused(f"{lines}fips-mode=true\nsasl.serverconfig=QuorumServer")
         self.assertEqual((error.key, error.line), ("fips-mode", 4))
+
+    def test_sasl_between_servers(self) -> None:
+        """Who may call is needed, and as whom to call where that is wanted."""
+        lines = f"{BASE}quorum.auth.enableSasl=true\n"
+        error = self.refused(lines)
+        self.assertEqual((error.key, error.line), ("quorum.auth.enableSasl", 3))
+        server = "QuorumServer { a.DigestLoginModule required user_t=u; };"
+        jaas = self.jaas(server + "QuorumLearner { a.DigestLoginModule required username=t password=u; };")
+        lines += f"java.security.auth.login.config={jaas}\n"
+        self.assertEqual(ServerConfig.from_text(lines + "quorum.auth.learnerRequireSasl=true").notes, ())
+        for line in (
+            "quorum.auth.server.saslLoginContext=None",
+            "quorum.auth.learnerRequireSasl=true\nquorum.auth.learner.saslLoginContext=None",
+        ):
+            self.assertEqual(self.refused(lines + line).message, "there is no section None")
+        self.assertEqual(self.refused(f"{lines}fips-mode=true").key, "fips-mode")
 
     def test_broken_jaas_file(self) -> None:
         """It is told with its line, not with that of the setting."""

@@ -65,7 +65,6 @@ class Key:
     @ivar strict: a bad value stops the server; else the default replaces it, with a warning, as in Java.
     @ivar minimum: the smallest value that is used as written (smaller ones are an error or are raised to it).
     @ivar ensemble: the key has an effect only in an ensemble; one server accepts it.
-    @ivar later: the feature that this version does not have yet; another value than the default is refused.
     @ivar secret: its value is shown to nobody.
     @ivar attribute: the name of the field that holds it.
     """
@@ -81,7 +80,6 @@ class Key:
     strict: bool
     minimum: int | None
     ensemble: bool
-    later: str
     secret: bool = False
     attribute: str = ""
 
@@ -106,7 +104,6 @@ def setting(
     prefixed: bool = True,
     java_property: str = "",
     ensemble: bool = False,
-    later: str = "",
     secret: bool = False,
 ) -> Any:
     """
@@ -130,7 +127,6 @@ def setting(
         strict=strict,
         minimum=minimum,
         ensemble=ensemble,
-        later=later,
         secret=secret,
     )
     return dataclasses.field(default=default, repr=not secret, metadata={"key": key})

@@ -146,6 +146,7 @@ class Loading:
         self.notes: list[Note] = []
         self.config: ServerConfig | None = None
         self._values: dict[str, Any] = {}
+        self._supported_only = supported_only
         self._properties: dict[str, str] = {}
         self.members: dict[str, Setting] = {}
         self._sort()
@@ -258,11 +259,7 @@ class Loading:
         """What belongs to features that are not there, what has no effect, and what nobody knows."""
         values = {name: setting.value for name, setting in self.used.items()}
         for name, setting in self.used.items():
-            key = self.keys.get(name)
-            if key is not None:
-                if key.later and self._values.get(key.attribute, key.default) != key.default:
-                    message = f"{key.later} is not supported yet"
-                    self._add(ConfigError(message, key=setting.key, remedy="remove it"), setting)
+            if name in self.keys:
                 continue
             verdict = others.judge(name, setting.value, values)
             if isinstance(verdict, others.Refused):
@@ -293,7 +290,7 @@ class Loading:
                 remedy="write dataDir= and the directory of the data",
             )
         config = ServerConfig(**self._values, config_file=config_file)
-        self._check_schemes(config, read_logins(config))
+        self._check_schemes(config, read_logins(config) if self._supported_only else Logins())
         ensemble = self._ensemble(config)
         sid = self._server_id(config, myid)
         if ensemble is None:

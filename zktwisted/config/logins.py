@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from zktwisted.config.jaas import JAAS_KEY, Jaas, Users, read_jaas
+from zktwisted.config.jaas import JAAS_KEY, Jaas, Login, Users, read_jaas
 from zktwisted.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ class Logins(NamedTuple):
 
     #: The clients that are let in; C{None}: clients have no SASL.
     clients: Users | None = None
+    #: The servers that are let in; C{None}: servers do not authenticate to one another.
+    servers: Users | None = None
+    #: As whom this server calls others; C{None}: as nobody.
+    learner: Login | None = None
 
 
 def read_logins(config: ServerConfig) -> Logins:
@@ -34,7 +38,7 @@ def read_logins(config: ServerConfig) -> Logins:
     @raise ConfigError: they cannot be read, or something that is asked for is not there.
     """
     jaas = read_jaas(config.jaas_file) if config.jaas_file else None
-    logins = Logins(_clients(config, jaas))
+    logins = Logins(_clients(config, jaas), *_servers(config, jaas))
     if config.fips_mode and any(each is not None for each in logins):
         raise ConfigError(
             "FIPS mode forbids DIGEST-MD5, which is the one mechanism of SASL that there is",
@@ -54,6 +58,17 @@ def _clients(config: ServerConfig, jaas: Jaas | None) -> Users | None:
     users = jaas.users(named or _SECTION)
     password = config.sasl_super_password
     return users.with_user(_SUPER, password) if password else users
+
+
+def _servers(config: ServerConfig, jaas: Jaas | None) -> tuple[Users | None, Login | None]:
+    if not config.quorum_auth_enable_sasl:
+        return None, None
+    if jaas is None:
+        raise _no_file("quorum.auth.enableSasl")
+    users = jaas.users(config.quorum_auth_server_sasl_login_context)
+    if not config.quorum_auth_learner_require_sasl:
+        return users, None
+    return users, jaas.login(config.quorum_auth_learner_sasl_login_context)
 
 
 def _no_file(key: str) -> ConfigError:

@@ -515,22 +515,23 @@ class Settings(TlsSettings):
     )
     quorum_auth_enable_sasl: bool = setting(
         "quorum.auth.enableSasl", False, "Servers authenticate each other with SASL.", strict=True,
-        section=ENSEMBLE, later="SASL"
+        section=ENSEMBLE, ensemble=True
     )
     quorum_auth_learner_require_sasl: bool = setting(
-        "quorum.auth.learnerRequireSasl", False, "Learners insist on it; needs quorum.auth.enableSasl.",
-        strict=True, section=ENSEMBLE, later="SASL"
+        "quorum.auth.learnerRequireSasl", False,
+        "Authenticate to the servers that are called; needs quorum.auth.enableSasl.", strict=True,
+        section=ENSEMBLE, ensemble=True
     )
     quorum_auth_server_require_sasl: bool = setting(
-        "quorum.auth.serverRequireSasl", False, "Servers insist on it; needs the two settings above.",
-        strict=True, section=ENSEMBLE, later="SASL"
+        "quorum.auth.serverRequireSasl", False, "Accept only servers that authenticate; needs the two settings above.",
+        strict=True, section=ENSEMBLE, ensemble=True
     )
     quorum_auth_learner_sasl_login_context: str = setting(
-        "quorum.auth.learner.saslLoginContext", "QuorumLearner", "JAAS section of learners.", strict=True,
-        section=ENSEMBLE, later="SASL"
+        "quorum.auth.learner.saslLoginContext", "QuorumLearner",
+        "Section of the JAAS file: as whom to call others.", strict=True, section=ENSEMBLE, ensemble=True
     )
     quorum_auth_server_sasl_login_context: str = setting(
-        "quorum.auth.server.saslLoginContext", "QuorumServer", "JAAS section of servers.", strict=True,
-        section=ENSEMBLE, later="SASL"
+        "quorum.auth.server.saslLoginContext", "QuorumServer", "Section of the JAAS file: who may call.", strict=True,
+        section=ENSEMBLE, ensemble=True
     )
     # fmt: on

@@ -7,6 +7,7 @@ connection is the one that is used, and what the frames mean, it refuses to know
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct
 from typing import Any
 from typing import Protocol as Interface
@@ -17,6 +18,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from zktwisted.edge.quorumauth import Exchange, QuorumAuthError
 from zktwisted.errors import ProtocolError
 from zktwisted.wire.votes import FRAME_MAX, InitialMessage, read_initial
 
@@ -59,18 +61,22 @@ class ElectionProtocol(Protocol):
 
     @ivar sid: the server at the other end, once it is known.
     @ivar writable: whether the other end takes what is written.
+    @ivar over: whether nothing can be said to the other end any more.
     """
 
     transport: Any
 
     def __init__(self, manager: Manager, sid: int | None = None) -> None:
         """@param sid: whom we have called; C{None}: somebody calls us."""
+        self.over = False
         self.sid = sid
         self.writable = True
         self.peer = "?"
         self._manager = manager
         self._dialled = sid is not None
         self._buffer = bytearray()
+        self._exchange: Exchange | None = None
+        self._authenticated: Callable[[], None] = lambda: None
         self._closed = False
 
     # -- Protocol
@@ -92,12 +98,18 @@ class ElectionProtocol(Protocol):
             return
         self._buffer += data
         try:
-            if self.sid is None and not self._introduce():
+            if self.sid is None and self._exchange is None and not self._introduce():
+                return
+            if self._exchange is not None and not self._authenticate(self._exchange):
                 return
             self._read_frames()
         except ProtocolError as error:
             log.info("Closing the election connection with {peer}: {reason}", peer=self.peer, reason=str(error))
-            self.close()
+            if isinstance(error, QuorumAuthError) and error.farewell:
+                self.write(error.farewell)
+                self.say_goodbye()
+            else:
+                self.close()
 
     def _introduce(self) -> bool:
         found = read_initial(self._buffer)
@@ -106,6 +118,26 @@ class ElectionProtocol(Protocol):
         message, end = found
         del self._buffer[:end]
         self._manager.introduced(self, message)
+        return not self._closed
+
+    def authenticate(self, exchange: Exchange, then: Callable[[], None]) -> None:
+        """
+        Read no notifications before the end of an exchange.
+
+        @param then: called when the other end has come through it, or need not.
+        """
+        self._exchange, self._authenticated = exchange, then
+        self.write(exchange.begin())
+
+    def _authenticate(self, exchange: Exchange) -> bool:
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        self.write(exchange.receive(data))
+        if not exchange.done:
+            return False
+        self._exchange = None
+        self._buffer += exchange.rest
+        self._authenticated()
         return not self._closed
 
     def _read_frames(self) -> None:
@@ -124,6 +156,9 @@ class ElectionProtocol(Protocol):
 
     def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
         """See C{IProtocol}."""
+        self.over = True
+        if self._exchange is not None and not self._closed and self._exchange.end_of_input():
+            self._authenticated()  # it may only have wanted to be called
         self._closed = True
         self._buffer.clear()
         self._manager.lost(self)
@@ -147,7 +182,7 @@ class ElectionProtocol(Protocol):
 
     def write(self, data: bytes) -> None:
         """Write, whether the other end reads or not."""
-        if not self._closed:
+        if not self._closed and data:
             self.transport.write(data)
 
     def say_goodbye(self) -> None:

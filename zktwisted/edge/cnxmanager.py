@@ -28,6 +28,7 @@ from zktwisted.config import ServerConfig
 from zktwisted.config.ensemble import Address, Ensemble
 from zktwisted.edge.channel import ElectionFactory, ElectionProtocol, ProbeFactory
 from zktwisted.edge.network import Network
+from zktwisted.edge.quorumauth import QuorumAuth
 from zktwisted.wire.votes import InitialMessage, encode_initial
 
 __all__ = ["ElectionPortError", "QuorumCnxManager"]
@@ -67,9 +68,12 @@ class _Peer:
     @ivar announced: where it wants to be called when the present attempt has failed.
     @ivar answered: the address that was reached last, which is tried first.
     @ivar probing: the attempt to find out whether the other end of the channel can still be reached.
+    @ivar proving: a connection that we have made, on which we are about to show who we are.
     """
 
-    __slots__ = ("announced", "answered", "channel", "dialling", "last", "pending", "probing", "queued", "sid")
+    __slots__ = (
+        "announced", "answered", "channel", "dialling", "last", "pending", "probing", "proving", "queued", "sid",
+    )  # fmt: skip
 
     def __init__(self, sid: int) -> None:
         self.sid = sid
@@ -81,6 +85,7 @@ class _Peer:
         self.announced: tuple[Address, ...] = ()
         self.answered: Address | None = None
         self.probing: Deferred[Any] | None = None
+        self.proving: ElectionProtocol | None = None
 
     def give_up(self) -> None:
         """Try no more to reach it."""
@@ -106,13 +111,16 @@ class QuorumCnxManager:
         ensemble: Ensemble,
         receive: Callable[[int, bytes], None],
         last_seen: Ensemble | None = None,
+        auth: QuorumAuth | None = None,
     ) -> None:
         """
         @param ensemble: where the servers are; its member C{sid} says where to listen.
         @param receive: is given the id of a server and what it says.
         @param last_seen: the ensemble that is to come, where servers are looked for that the other does not have.
+        @param auth: how servers authenticate to one another; C{None}: they do not.
         """
         self.sid = sid
+        self._auth = auth
         self.keep_alive = config.tcp_keep_alive
         self._network = network
         self._clock = clock
@@ -273,7 +281,7 @@ class QuorumCnxManager:
         return ()
 
     def _dial(self, peer: _Peer, addresses: tuple[Address, ...] = ()) -> None:
-        if self._stopped or peer.channel is not None:
+        if self._stopped or peer.channel is not None or peer.proving is not None:
             return
         if peer.dialling is not None:
             peer.announced = addresses or peer.announced
@@ -357,21 +365,41 @@ class QuorumCnxManager:
         if self._stopped:
             return
         if not dialled:
-            if len(self._unknown) >= _UNKNOWN_MAX:
-                oldest = next(iter(self._unknown))
-                self._known(oldest)
-                oldest.close()
-            self._unknown[connection] = self._clock.callLater(self._introduction_timeout, self._silent, connection)
+            strangers = [each for each in self._unknown if each.sid is None]
+            if len(strangers) >= _UNKNOWN_MAX:
+                self._known(strangers[0])
+                strangers[0].close()
+            self._await(connection)
             return
         assert connection.sid is not None
         connection.write(self._introduction())
+        auth = self._auth
+        if auth is None or not auth.calls or not self._configured(connection.sid):
+            self._called(connection)
+        else:
+            self._peer(connection.sid).proving = connection
+            self._await(connection)
+            connection.authenticate(auth.connecting(), lambda: self._called(connection))
+
+    def _called(self, connection: ElectionProtocol) -> None:
+        """Somebody is reached, and knows who we are (spec: election 2.6)."""
+        self._known(connection)
+        assert connection.sid is not None
+        self._peer(connection.sid).proving = None
         if connection.sid > self.sid:
             connection.say_goodbye()  # it will call back
         else:
             self._adopt(connection, connection.sid)
 
     def introduced(self, connection: ElectionProtocol, message: InitialMessage) -> None:
-        """Somebody has said who he is (spec: election 2.4)."""
+        """Somebody has said who he is; if so configured he has to prove it."""
+        if self._auth is None:
+            self._believe(connection, message)
+        else:
+            connection.authenticate(self._auth.accepting(), lambda: self._believe(connection, message))
+
+    def _believe(self, connection: ElectionProtocol, message: InitialMessage) -> None:
+        """We know who has called (spec: election 2.4)."""
         self._known(connection)
         sid = message.sid
         if sid == _ANONYMOUS:
@@ -381,8 +409,9 @@ class QuorumCnxManager:
             log.warn("{peer} calls itself server {sid}, which is this server", peer=connection.peer, sid=sid)
             connection.close()
         elif sid > self.sid:
-            connection.sid = sid
-            self._adopt(connection, sid)
+            if not connection.over:
+                connection.sid = sid
+                self._adopt(connection, sid)
         else:
             peer = self._peer(sid)
             if peer.channel is not None:
@@ -418,6 +447,8 @@ class QuorumCnxManager:
         self._known(connection)
         self._open.pop(connection, None)
         peer = self._peers.get(connection.sid) if connection.sid is not None else None
+        if peer is not None and peer.proving is connection:
+            peer.proving = None
         if peer is not None and peer.channel is connection:
             peer.channel = None
             self._forget_stranger(peer)
@@ -441,6 +472,10 @@ class QuorumCnxManager:
         assert member is not None
         return encode_initial(self.sid, member.election_addresses, many=self._config.multi_address_enabled)
 
+    def _await(self, connection: ElectionProtocol) -> None:
+        """Give a connection some time to come about."""
+        self._unknown[connection] = self._clock.callLater(self._introduction_timeout, self._silent, connection)
+
     def _known(self, connection: ElectionProtocol) -> None:
         timer = self._unknown.pop(connection, None)
         if timer is not None and timer.active():
@@ -448,5 +483,8 @@ class QuorumCnxManager:
 
     def _silent(self, connection: ElectionProtocol) -> None:
         del self._unknown[connection]
-        log.info("Closing the election connection with {peer}: it does not say who it is", peer=connection.peer)
+        what = "say" if self._auth is None else "say and prove"
+        log.info(
+            "Closing the election connection with {peer}: it does not {what} who it is", peer=connection.peer, what=what
+        )
         connection.close()

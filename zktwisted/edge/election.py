@@ -17,6 +17,7 @@ from zktwisted.config import ServerConfig
 from zktwisted.config.ensemble import Ensemble
 from zktwisted.edge.cnxmanager import ElectionPortError, QuorumCnxManager
 from zktwisted.edge.network import Network
+from zktwisted.edge.quorumauth import QuorumAuth
 from zktwisted.errors import ProtocolError
 from zktwisted.wire.votes import ServerState, Vote, decode_notification, encode_notification
 from zktwisted.zab.election import Concluded, Dial, Election, LookingAgain, NewerEnsemble, SendVote
@@ -47,6 +48,7 @@ class ElectionService:
         ensemble: Ensemble | None = None,
         *,
         on_newer: Callable[[Ensemble], None] | None = None,
+        auth: QuorumAuth | None = None,
     ) -> None:
         """
         @param clock: for timers.
@@ -55,6 +57,7 @@ class ElectionService:
         @param on_newer: called when another server says, while this one is looking, that the ensemble has changed;
             to be answered with L{reconfigure}, now or when the new ensemble is saved.  C{None}: memberships are what
             the configuration says, and nobody else is asked.
+        @param auth: how servers authenticate to one another; C{None}: they do not.
         """
         ensemble = ensemble or config.ensemble
         assert ensemble is not None, "an election needs an ensemble"
@@ -65,6 +68,7 @@ class ElectionService:
         self._monotonic = monotonic
         self._config = config
         self._on_newer = on_newer
+        self._auth = auth
         self._started = False
         self._result: Deferred[Vote] | None = None
         self._timer: IDelayedCall | None = None
@@ -81,7 +85,9 @@ class ElectionService:
             interval_max=config.fastleader_max_notification_interval / 1000,
             gossip=self._on_newer is not None,
         )
-        self._manager = QuorumCnxManager(self._network, self._clock, self.sid, config, ensemble, self._received)
+        self._manager = QuorumCnxManager(
+            self._network, self._clock, self.sid, config, ensemble, self._received, auth=self._auth
+        )
         self._config_text = ensemble.text
         self._encoded = None
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from twisted.internet.defer import CancelledError, Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, fail, succeed
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IAddress, IProtocol, IPullProducer, IReactorTime
 from twisted.internet.protocol import Factory
@@ -24,6 +24,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from zktwisted.config.ensemble import Address
+from zktwisted.edge.quorumauth import Exchange, Guard, QuorumAuthError
 from zktwisted.errors import ProtocolError
 from zktwisted.wire.quorum import DEFAULT_DATA_MAX, QuorumPacket, read_packet
 
@@ -64,13 +65,21 @@ class QuorumProtocol(TwistedProtocol):
 
     transport: Any
 
-    def __init__(self, receiver: QuorumReceiver, data_max: int = DEFAULT_DATA_MAX) -> None:
-        """@param data_max: the longest payload that is believed, in bytes."""
+    def __init__(
+        self, receiver: QuorumReceiver, data_max: int = DEFAULT_DATA_MAX, guard: Guard | None = None
+    ) -> None:
+        """
+        @param data_max: the longest payload that is believed, in bytes.
+        @param guard: with whom one has to get through before the receiver hears of the connection.
+        """
         self.peer = ""
         self.closed = False
         self.sending_image = False
         self._receiver = receiver
         self._data_max = data_max
+        self._guard = guard
+        self._exchange: Exchange | None = None
+        self._ready: Deferred[None] | None = None
         self._buffer = b""
         self._take_image: Callable[[bytes], bytes | None] | None = None
         # What waits behind an image.
@@ -84,7 +93,62 @@ class QuorumProtocol(TwistedProtocol):
         self.peer = f"{getattr(address, 'host', address)}:{getattr(address, 'port', '')}"
         with suppress(AttributeError):  # not every transport is TCP
             self.transport.setTcpNoDelay(True)
+        if self._guard is None:
+            self._receiver.connected(self)
+        else:
+            self._exchange = self._guard.begin(self)
+            self.transport.write(self._exchange.begin())
+
+    def ready(self) -> Deferred[None]:
+        """
+        Wait until the other side is known, where that takes an exchange; to cancel it ends the connection.
+
+        Fails with L{QuorumAuthError}, or C{ConnectionLost}.
+        """
+        if self._exchange is None and not self.closed:
+            return succeed(None)
+        if self.closed:
+            return fail(ConnectionLost())
+        self._ready = Deferred(self._given_up)
+        return self._ready
+
+    def _given_up(self, _: Deferred[None]) -> None:
+        self._ready = None
+        self.abort()
+
+    def _authenticate(self, exchange: Exchange, data: bytes) -> bytes:
+        """Go on with an exchange; return what came after its end."""
+        try:
+            answer = exchange.receive(data)
+        except QuorumAuthError as error:
+            log.info("Closing the connection with {peer}: {reason}", peer=self.peer, reason=str(error))
+            self.closed = True
+            self.transport.write(error.farewell)
+            self.transport.loseConnection()
+            self._unknown(error)
+            return b""
+        self.transport.write(answer)
+        if not exchange.done:
+            return b""
+        self._exchange = None
+        self._leave_guard()
         self._receiver.connected(self)
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            ready.callback(None)
+        return exchange.rest
+
+    def _leave_guard(self) -> None:
+        if self._guard is not None:
+            self._guard.forget(self)
+
+    def _unknown(self, reason: Exception) -> None:
+        """It is over before the other side was known: no receiver has heard of it."""
+        self._leave_guard()
+        self._exchange = None
+        ready, self._ready = self._ready, None
+        if ready is not None:
+            ready.errback(reason)
 
     def expect_image(self, take: Callable[[bytes], bytes | None]) -> None:
         """
@@ -99,6 +163,10 @@ class QuorumProtocol(TwistedProtocol):
         """See C{IProtocol}."""
         if self.closed:
             return
+        if self._exchange is not None:
+            data = self._authenticate(self._exchange, data)
+            if not data:
+                return
         self._buffer = self._buffer + data if self._buffer else data
         try:
             self._read()
@@ -181,6 +249,8 @@ class QuorumProtocol(TwistedProtocol):
         """End it without waiting for anything to be written; a connection that is over already stays so."""
         self.closed = True
         self.transport.abortConnection()
+        if self._exchange is not None:
+            self._unknown(ConnectionLost())
 
     def _lose(self, reason: str) -> None:
         if not self.closed:
@@ -189,6 +259,9 @@ class QuorumProtocol(TwistedProtocol):
 
     def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
         """See C{IProtocol}."""
+        if self._exchange is not None:
+            self.closed = True
+            self._unknown(ConnectionLost())
         if not self.closed:
             self.closed = True
             ended = reason is None or reason.check(ConnectionDone, ConnectionLost)
@@ -232,13 +305,16 @@ class QuorumFactory(Factory):
 
     noisy = False
 
-    def __init__(self, receiver: QuorumReceiver, data_max: int = DEFAULT_DATA_MAX) -> None:
+    def __init__(
+        self, receiver: QuorumReceiver, data_max: int = DEFAULT_DATA_MAX, guard: Guard | None = None
+    ) -> None:
         self._receiver = receiver
         self._data_max = data_max
+        self._guard = guard
 
     def buildProtocol(self, addr: IAddress | None) -> QuorumProtocol:
         """See C{IProtocolFactory}."""
-        return QuorumProtocol(self._receiver, self._data_max)
+        return QuorumProtocol(self._receiver, self._data_max, self._guard)
 
 
 class Dialer:
@@ -293,8 +369,10 @@ class Dialer:
             left = until - self._monotonic()
             try:
                 made: IProtocol = await self._network.client(address, max(left, 0.001)).connect(factory)
-            except CancelledError:
-                raise
+                if isinstance(made, QuorumProtocol):
+                    await made.ready()
+            except (CancelledError, QuorumAuthError):
+                raise  # who does not let us in, or who is not to be trusted, is not asked again at once
             except Exception as error:
                 log.debug("{address}: {reason}", address=address, reason=str(error))
                 if attempt == _ATTEMPTS - 1 or until - self._monotonic() <= self._pause:

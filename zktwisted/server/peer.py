@@ -28,6 +28,7 @@ from zktwisted.config.ensemble import Address, Ensemble, Member
 from zktwisted.edge.election import ElectionService
 from zktwisted.edge.network import Network
 from zktwisted.edge.quorum import Dialer, QuorumFactory, QuorumProtocol
+from zktwisted.edge.quorumauth import Exchange, Guard, QuorumAuth
 from zktwisted.server.driver import Driver, Ended, InThread, Station
 from zktwisted.server.following import LearnerDriver
 from zktwisted.server.leader import LeaderRole
@@ -81,6 +82,7 @@ class Surroundings:
     @ivar beginning: told that a role is about to serve.
     @ivar serving: told the name of the role that serves from now on.
     @ivar failed: told once that the process has to end.
+    @ivar auth: how servers authenticate to one another; C{None}: they do not.
     """
 
     core: FrontServer
@@ -95,6 +97,7 @@ class Surroundings:
     beginning: Callable[[], None]
     serving: Callable[[str], None]
     failed: Callable[[Failure], None]
+    auth: QuorumAuth | None = None
 
 
 class QuorumPeer:
@@ -128,7 +131,10 @@ class QuorumPeer:
         self._read_only: ReadOnlyRole | None = None
         self._ports: list[IListeningPort] = []
         self._leaving: list[QuorumProtocol] = []
-        self._election = ElectionService(around.network, around.clock, around.monotonic, self.sid, config, ensemble)
+        self._election = ElectionService(
+            around.network, around.clock, around.monotonic, self.sid, config, ensemble, auth=around.auth
+        )
+        self._guards: list[Guard] = []
         self._main: Deferred[None] | None = None
         self._waiting: Deferred[Any] | None = None
         self._stopping = False
@@ -302,6 +308,9 @@ class QuorumPeer:
         for connection in self._leaving:
             connection.abort()
         closed = self._close_ports()
+        for guard in self._guards:
+            guard.close()
+        self._guards.clear()
         self._leaving = await driver.close()
         master, self._master = self._master, None
         if master is not None:
@@ -372,6 +381,12 @@ class QuorumPeer:
             self._metrics.quit_leading_due_to_disloyal_voter += 1
         driver.perform()
 
+    def _guard(self, begin: Callable[[], Exchange]) -> Guard:
+        """Let nobody through who has not authenticated; until the end of the role."""
+        guard = Guard(begin, self._around.clock, self.config.init_limit * self.config.tick_time / 1000)
+        self._guards.append(guard)
+        return guard
+
     async def _listen(self, driver: LeaderDriver) -> bool:
         """Listen for learners on every address of ours; one is enough."""
         member = self.ensemble.member(self.sid)
@@ -379,7 +394,9 @@ class QuorumPeer:
         return bool(self._ports)
 
     async def _listen_on(self, driver: LearnersDriver[Any], addresses: Iterable[Address]) -> None:
-        factory = QuorumFactory(driver, self._data_max)
+        auth = self._around.auth
+        guard = None if auth is None else self._guard(auth.accepting)
+        factory = QuorumFactory(driver, self._data_max, guard)
         if self.config.quorum_listen_on_all_ips:
             addresses = dict.fromkeys(Address("", address.port) for address in addresses)
         for address in addresses:
@@ -459,7 +476,9 @@ class QuorumPeer:
             pause=config.leader_connect_delay_during_retry_ms / 1000,
             limit=(config.connect_to_learner_master_limit or config.init_limit) * config.tick_time / 1000,
         )
-        factory = QuorumFactory(driver, self._data_max)
+        auth = self._around.auth
+        guard = self._guard(auth.connecting) if auth is not None and auth.calls else None
+        factory = QuorumFactory(driver, self._data_max, guard)
         master, addresses = leader, leader.addresses
         if observer and config.observer_master_port:
             if not self._masters:

@@ -152,6 +152,7 @@ class Run:
             return None
         # Not before: a server on its own starts sooner without a third of all modules.
         from zktwisted.edge.network import TcpNetwork
+        from zktwisted.edge.quorumauth import QuorumAuth
         from zktwisted.server.peer import QuorumPeer, Surroundings
 
         around = Surroundings(
@@ -167,6 +168,7 @@ class Run:
             beginning=self.view.begin,
             serving=serving,
             failed=self._failed,
+            auth=QuorumAuth.from_config(config),
         )
         return QuorumPeer(config, config.ensemble, around)
 
