@@ -301,7 +301,7 @@ class Ensemble:
         return session
 
     def zxid(self) -> int:
-        """Return the last zxid that all running servers have applied, when it is the same."""
+        """Return the last zxid that all running servers have applied, when it is the same; something was written."""
 
         def same() -> int | None:
             found = {member.zxid() for member in self.running()}

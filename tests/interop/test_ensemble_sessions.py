@@ -154,6 +154,7 @@ def test_local_sessions(mix: str, make_ensemble: MakeEnsemble) -> None:
     """A session costs the ensemble nothing before it makes an ephemeral; from then on it may move."""
     ensemble = make_ensemble(MIXES[mix], config={**LOCAL, "localSessionsUpgradingEnabled": "true"})
     start(ensemble)
+    ensemble.session(3).create("/first")
     for sid in (1, 2, 3):
         before = ensemble.zxid()
         session = ensemble.session(sid)
