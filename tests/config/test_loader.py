@@ -152,7 +152,6 @@ class LoadTests(SynchronousTestCase):
             "nio.numWorkerThreads=5",
             "commitProcessor.numWorkerThreads=4",
             "admin.enableServer=false\nadmin.serverPort=8081",
-            "sslQuorum=false",
             "ssl.ocsp=false",
             "ssl.sslProvider=OPENSSL",
             "metricsProvider.className=org.apache.zookeeper.metrics.impl.DefaultMetricsProvider",
@@ -171,9 +170,8 @@ class LoadTests(SynchronousTestCase):
             "secureClientPort=2281",
             "ssl.ocsp=true",
             "ssl.context.supplier.class=x.Y",
-            "ssl.quorum.keyStore.location=/k.pem",
-            "sslQuorum=true",
-            "portUnification=true",
+            "ssl.quorum.ocsp=true",
+            "ssl.quorum.context.supplier.class=x.Y",
             "client.portUnification=TRUE",
             "admin.enableServer=true",
             "admin.serverPort=8080",
@@ -339,6 +337,20 @@ class LoadTests(SynchronousTestCase):
         self.assertIn("clientPort is not set", str(self.refused(text)))
         self.patch(loader, "find_spec", lambda name: None)
         self.assertIn("zktwisted[tls]", str(self.refused(f"{BASE}{port}{store}")))
+
+    def test_tls_between_servers(self) -> None:
+        """In an ensemble TLS between servers needs a key store; a server on its own needs none."""
+        members = "".join(f"server.{sid}=h{sid}:1:2\n" for sid in (1, 2, 3))
+        ensemble = f"{BASE}initLimit=5\nsyncLimit=5\n{members}"
+        for key in ("sslQuorum", "portUnification"):
+            error = self.refused(f"{ensemble}{key}=true\nssl.keyStore.location=/k.pem", myid=1)
+            self.assertEqual((error.key, error.line), (key, 8))
+            self.assertIn("ssl.quorum.keyStore.location", str(error))
+            text = f"{ensemble}{key}=true\nssl.quorum.keyStore.location=/k.pem"
+            self.assertTrue(ServerConfig.from_text(text, myid=1).quorum_tls)
+            self.assertFalse(ServerConfig.from_text(f"{BASE}{key}=true").distributed)
+        error = self.refused(f"{ensemble}ssl.quorum.clientAuth=perhaps", myid=1)
+        self.assertEqual(error.key, "ssl.quorum.clientAuth")
 
     def test_tls_and_enforced_schemes(self) -> None:
         """Certificates may be demanded where there is TLS, or where the scheme is asked for."""

@@ -227,6 +227,22 @@ class HandshakeTests(TlsTestCase):
             each.connectionLost(Failure(ConnectionError()))
 
 
+    def test_stopped(self) -> None:
+        """A server that goes closes what is not yet anybody's, and nothing else."""
+        listener = self.listener(plain=True)
+        served, transport = self.connect(listener)
+        Client(self.client).talk(served, transport)
+        silent, transport_of_silent = self.connect(listener)
+        half, transport_of_half = self.connect(listener)
+        half.dataReceived(Client(self.client).output()[:50])
+        self.handshakes.stop()
+        self.assertTrue(transport_of_half.disconnected or transport_of_half.disconnecting)
+        self.assertTrue(transport_of_silent.disconnected or transport_of_silent.disconnecting)
+        self.assertFalse(transport.disconnecting)
+        for each in (served, silent, half):
+            each.connectionLost(Failure(ConnectionError()))
+
+
 class UnifiedTests(TlsTestCase):
     def test_plain(self) -> None:
         """What is no TLS record is served without TLS."""

@@ -20,7 +20,11 @@ from pathlib import Path
 from .process import ServerProcess
 
 MAIN_CLASS = "org.apache.zookeeper.server.quorum.QuorumPeerMain"
-DEBIAN_JARS = (Path("/usr/share/java/zookeeper.jar"), Path("/usr/share/java/slf4j-nop.jar"))
+# The manifest of Debian's jar does not name all that its TLS needs of Netty.
+DEBIAN_JARS = tuple(
+    Path(f"/usr/share/java/{name}.jar")
+    for name in ("zookeeper", "slf4j-nop", "netty-codec", "netty-resolver", "netty-tcnative")
+)
 PYSPARK = "pyspark==4.3.0"
 WANTED_JARS = ("zookeeper", "netty", "slf4j-api", "metrics-core", "snappy-java", "commons-", "audience")
 HOW_TO_395 = "the jars of Apache ZooKeeper 3.9.5 are not here; ZKTWISTED_JAVA_395=1 fetches them"

@@ -208,9 +208,6 @@ def zkcli(
     flags = [f"-Dzookeeper.{name}={value}" for name, value in values.items()]
     jvm = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djline.terminal=none"]
     path = str(class_path(servers.need_java(kind)))
-    if kind == servers.JAVA_380:
-        # Debian's jar does not name all that its own Netty needs.
-        path += "".join(f":/usr/share/java/netty-{part}.jar" for part in ("codec", "resolver", "tcnative"))
     main = "org.apache.zookeeper.ZooKeeperMain"
     finished = subprocess.run(
         ["java", *jvm, *flags, "-cp", path, main, "-server", f"localhost:{tls_port(server)}"],

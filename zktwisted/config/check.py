@@ -215,6 +215,8 @@ def _risks_of_ensembles(config: ServerConfig, note: Callable[..., Note]) -> Iter
         yield note("syncLimit", "risky: servers give each other up after any short pause (syncLimit x tickTime)")
     if config.init_limit < config.sync_limit:
         yield note("initLimit", "less than syncLimit: a server with much to fetch may never get ready")
+    if config.port_unification:
+        yield note("portUnification", "other servers may connect without TLS; for the time of a change only")
     if config.force_snapshot_sync:
         yield note("forceSnapshotSync", "every server that joins is sent everything; meant for tests")
     if not config.leader_serves:

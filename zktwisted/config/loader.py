@@ -472,18 +472,24 @@ class Loading:
 
         @raise ConfigError: see there.
         """
-        wanted = {"secureClientPort": config.secure_client_port is not None}
-        wanted["client.portUnification"] = config.client_port_unification
-        for name in (name for name, switched_on in wanted.items() if switched_on):
+        wanted = (
+            ("secureClientPort", config.secure_client_port is not None, "ssl", config.ssl_key_store_location),
+            ("client.portUnification", config.client_port_unification, "ssl", config.ssl_key_store_location),
+            ("sslQuorum", config.ssl_quorum, "ssl.quorum", config.ssl_quorum_key_store_location),
+            ("portUnification", config.port_unification, "ssl.quorum", config.ssl_quorum_key_store_location),
+        )
+        for name, switched_on, family, key_store in wanted:
+            if not switched_on or (family == "ssl.quorum" and not config.distributed):
+                continue
             if find_spec("OpenSSL") is None or find_spec("service_identity") is None:
                 raise ConfigError(
                     "TLS needs packages that are not installed", key=name, remedy="pip install zktwisted[tls]"
                 )
-            if not config.ssl_key_store_location:
+            if not key_store:
                 raise ConfigError(
-                    "Keystore is required for SSL server: ssl.keyStore.location",
+                    f"Keystore is required for SSL server: {family}.keyStore.location",
                     key=name,
-                    remedy="write ssl.keyStore.location= and the file of the server's key and certificates",
+                    remedy=f"write {family}.keyStore.location= and the file of the server's key and certificates",
                 )
 
     def _check_addresses(self, config: ServerConfig, mine: Member, ensemble: Ensemble) -> None:

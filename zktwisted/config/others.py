@@ -33,7 +33,6 @@ class Kept(NamedTuple):
     """A setting that is handed on as a property, to the room that knows it."""
 
 
-_QUORUM_TLS = Refused("TLS between servers is not supported yet", "remove it")
 _TLS = Refused("this setting of TLS is not supported", "remove it; the reference has those that are")
 _OCSP = Refused("OCSP is not supported", "remove it; ssl.crl checks revocation lists")
 _REVERSE = Refused("names are not looked up for addresses", "remove it, and put addresses into the certificates")
@@ -55,11 +54,10 @@ _LOGGING = Ignored("logs are Twisted's here: see twist --log-file and --log-form
 
 # Refused when true, harmless otherwise.
 _SWITCHES: dict[str, Refused] = {
-    "sslQuorum": _QUORUM_TLS,
-    "portUnification": _QUORUM_TLS,
-    "sslQuorumReloadCertFiles": _QUORUM_TLS,
     "ssl.ocsp": _OCSP,
     "ssl.allowReverseDnsLookup": _REVERSE,
+    "ssl.quorum.ocsp": _OCSP,
+    "ssl.quorum.allowReverseDnsLookup": _REVERSE,
     "admin.enableServer": _ADMIN,
     "audit.enable": _AUDIT,
     "IPAuthenticationProvider.usexforwardedfor": _ADMIN,
@@ -69,7 +67,7 @@ _SWITCHES: dict[str, Refused] = {
 # Exact names, and names that end with a dot or an asterisk for everything that begins so.
 _NAMES: dict[str, Refused | Ignored | Kept] = {
     "ssl.sslProvider": Ignored("OpenSSL is what there is"),
-    "ssl.quorum.*": _QUORUM_TLS,
+    "ssl.quorum.sslProvider": Ignored("OpenSSL is what there is"),
     "ssl.*": _TLS,
     "superUser.*": Kept(),
     "letAnySaslUserDoX": Kept(),

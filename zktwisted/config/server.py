@@ -176,6 +176,11 @@ class ServerConfig(Settings):
         return self.enforce_auth_schemes if self.enforce_auth_enabled else ()
 
     @property
+    def quorum_tls(self) -> bool:
+        """Whether servers may use TLS among each other."""
+        return self.ssl_quorum or self.port_unification
+
+    @property
     def distributed(self) -> bool:
         """Whether this server takes part in an ensemble: several voters, or one that insists (standaloneEnabled)."""
         ensemble = self.ensemble
@@ -303,7 +308,7 @@ def _contradictions_of_tls(config: ServerConfig) -> Iterator[tuple[str, str, str
         yield "client_port_unification", "clientPort is not set", "write a clientPort, such as 2181"
     for family in ("ssl", "ssl.quorum"):
         attribute = f"{family.replace('.', '_')}_client_auth"
-        value = getattr(config, attribute, CLIENT_AUTH[0])
+        value = getattr(config, attribute)
         if value.lower() not in CLIENT_AUTH:
             yield attribute, f"there is no {value}", f"write {', '.join(CLIENT_AUTH[:-1])} or {CLIENT_AUTH[-1]}"
     if config.ssl_auth_provider != "x509":

@@ -8,12 +8,14 @@ known here.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from zktwisted.config.fields import Kind, Section, setting
 
 __all__ = ["CLIENT_AUTH", "TlsSettings"]
 
 TLS = Section.TLS
+QUORUM: dict[str, Any] = {"section": TLS, "ensemble": True}
 
 CLIENT_AUTH = ("none", "want", "need")
 """The values of C{ssl.clientAuth}."""
@@ -114,5 +116,78 @@ class TlsSettings:
     )
     ssl_handshake_detection_timeout_millis: int = setting(
         "ssl.handshakeDetectionTimeoutMillis", 5000, "How long a handshake may take.", unit="ms", section=TLS
+    )
+
+    # -- between servers
+
+    ssl_quorum: bool = setting(
+        "sslQuorum", False, "Servers use TLS among each other.", strict=True, **QUORUM
+    )
+    port_unification: bool = setting(
+        "portUnification", False, "Servers accept each other with TLS and without: while TLS is switched on.",
+        strict=True, **QUORUM
+    )
+    ssl_quorum_reload_cert_files: bool = setting(
+        "sslQuorumReloadCertFiles", False, "Watch the files of C{ssl.quorum.*}, as client.certReload does.",
+        strict=True, **QUORUM
+    )
+    ssl_quorum_key_store_location: str = setting(
+        "ssl.quorum.keyStore.location", "", "Key and certificates of this server, for other servers.", kind=Kind.PATH,
+        **QUORUM, default_text="none"
+    )
+    ssl_quorum_key_store_password: str = setting(
+        "ssl.quorum.keyStore.password", "", "The password of that file.", **QUORUM, default_text="none", secret=True
+    )
+    ssl_quorum_key_store_password_path: str = setting(
+        "ssl.quorum.keyStore.passwordPath", "", "A file that holds the password, and counts more.", kind=Kind.PATH,
+        **QUORUM, default_text="none"
+    )
+    ssl_quorum_key_store_type: str = setting(
+        "ssl.quorum.keyStore.type", "", "PEM, PKCS12 or JKS.", **QUORUM, default_text="as the file's name ends"
+    )
+    ssl_quorum_trust_store_location: str = setting(
+        "ssl.quorum.trustStore.location", "", "Certificates that others' are checked against, for other servers.",
+        kind=Kind.PATH,
+        **QUORUM, default_text="whom the system trusts"
+    )
+    ssl_quorum_trust_store_password: str = setting(
+        "ssl.quorum.trustStore.password", "", "The password of that file.", **QUORUM, default_text="none", secret=True
+    )
+    ssl_quorum_trust_store_password_path: str = setting(
+        "ssl.quorum.trustStore.passwordPath", "", "A file that holds the password, and counts more.", kind=Kind.PATH,
+        **QUORUM, default_text="none"
+    )
+    ssl_quorum_trust_store_type: str = setting(
+        "ssl.quorum.trustStore.type", "", "PEM, PKCS12 or JKS.", **QUORUM, default_text="as the file's name ends"
+    )
+    ssl_quorum_protocol: str = setting(
+        "ssl.quorum.protocol", "TLSv1.3", "The newest version of TLS, from 1.2 on.", **QUORUM
+    )
+    ssl_quorum_enabled_protocols: tuple[str, ...] = setting(
+        "ssl.quorum.enabledProtocols", (), "The versions that are spoken, of TLSv1.2 and TLSv1.3.", **QUORUM,
+        default_text="ssl.quorum.protocol and older"
+    )
+    ssl_quorum_ciphersuites: tuple[str, ...] = setting(
+        "ssl.quorum.ciphersuites", (), "The cipher suites, by Java's names or OpenSSL's.", **QUORUM,
+        default_text="ECDHE with AES-GCM, ChaCha20 or AES"
+    )
+    ssl_quorum_client_auth: str = setting(
+        "ssl.quorum.clientAuth", "need",
+        "Whether those who connect show a certificate: C{need}, C{want} (if they have one) or C{none}.",
+        **QUORUM, strict=True
+    )
+    ssl_quorum_hostname_verification: bool = setting(
+        "ssl.quorum.hostnameVerification", True, "A certificate has to name the host that it is met at.", **QUORUM
+    )
+    ssl_quorum_client_hostname_verification: bool = setting(
+        "ssl.quorum.clientHostnameVerification",
+        True, "The certificate of a server that connects has to name one of the ensemble, or its address.", **QUORUM
+    )
+    ssl_quorum_crl: bool = setting(
+        "ssl.quorum.crl", False, "Refuse what is on the revocation lists in the PEM file of the trust store.",
+        **QUORUM
+    )
+    ssl_quorum_handshake_detection_timeout_millis: int = setting(
+        "ssl.quorum.handshakeDetectionTimeoutMillis", 5000, "How long a handshake may take.", unit="ms", **QUORUM
     )
     # fmt: on

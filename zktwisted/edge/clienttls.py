@@ -51,6 +51,10 @@ class ClientTls:
         if self._reload:
             self.context.refresh()
 
+    def stop(self) -> None:
+        """Close connections whose handshake is not done."""
+        self.handshakes.stop()
+
     def _admit(self, protocol: IProtocol, certificate: Certificate | None, host: str) -> None:
         if certificate is None:
             return

@@ -71,6 +71,21 @@ class Handshakes:
         self.outstanding = 0
         self._counters = counters
         self._limit = limit
+        self._undecided: dict[TwistedProtocol, None] = {}
+
+    def begin(self, protocol: TwistedProtocol, late: Callable[[], object]) -> IDelayedCall:
+        """A connection is there of which nobody knows yet what it is; return what ends its time."""
+        self._undecided[protocol] = None
+        return self.clock.callLater(self.seconds, late)
+
+    def end(self, protocol: TwistedProtocol) -> None:
+        """It is known, or gone."""
+        self._undecided.pop(protocol, None)
+
+    def stop(self) -> None:
+        """Close all of them: the server goes."""
+        for protocol in list(self._undecided):
+            protocol.transport.abortConnection()  # type: ignore[union-attr]
 
     def full(self) -> bool:
         """Tell whether there is no place for another one, and count it if so."""
@@ -95,6 +110,11 @@ class TlsProtocol(TLSMemoryBIOProtocol):
             transport.setTcpNoDelay(True)
         super().makeConnection(transport)  # type: ignore[no-untyped-call]
         directlyProvides(self, providedBy(transport))
+
+    def abortConnection(self) -> None:
+        """See C{ITCPTransport}; what is over already stays so."""
+        if self._tlsConnection is not None:
+            super().abortConnection()  # type: ignore[no-untyped-call]
 
     def _shutdownTLS(self) -> None:
         super()._shutdownTLS()  # type: ignore[no-untyped-call]
@@ -175,7 +195,7 @@ class _Gate(TwistedProtocol):
         """See C{IProtocol}."""
         handshakes = self._listener.handshakes
         handshakes.outstanding += 1
-        self._timer = handshakes.clock.callLater(handshakes.seconds, self._late)
+        self._timer = handshakes.begin(self, self._late)
 
     def handshakeCompleted(self) -> None:
         """See L{IHandshakeListener}."""
@@ -207,13 +227,16 @@ class _Gate(TwistedProtocol):
     def _late(self) -> None:
         log.info("The handshake with {peer} takes too long", peer=_place(self._address))
         self._timer = None
-        self._listener.handshakes.outstanding -= 1
-        self._listener.handshakes.failed()
+        handshakes = self._listener.handshakes
+        handshakes.end(self)
+        handshakes.outstanding -= 1
+        handshakes.failed()
         self.transport.abortConnection()
 
     def _end(self) -> None:
         timer, self._timer = self._timer, None
         if timer is not None:
+            self._listener.handshakes.end(self)
             self._listener.handshakes.outstanding -= 1
             timer.cancel()
 
@@ -231,8 +254,7 @@ class _Peek(TwistedProtocol):
 
     def connectionMade(self) -> None:
         """See C{IProtocol}."""
-        handshakes = self._listener.handshakes
-        self._timer = handshakes.clock.callLater(handshakes.seconds, self._silent)
+        self._timer = self._listener.handshakes.begin(self, self._silent)
 
     def dataReceived(self, data: bytes) -> None:
         """See C{IProtocol}."""
@@ -252,6 +274,7 @@ class _Peek(TwistedProtocol):
         self._decide(False)
 
     def _stop(self) -> None:
+        self._listener.handshakes.end(self)
         timer, self._timer = self._timer, None
         if timer is not None:
             timer.cancel()

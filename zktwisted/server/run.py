@@ -48,6 +48,7 @@ from zktwisted.tree.schemes import SaslScheme, Schemes, X509Scheme, generate_dig
 if TYPE_CHECKING:
     from zktwisted.edge.clienttls import ClientTls
     from zktwisted.edge.network import Network
+    from zktwisted.edge.tlsnetwork import TlsNetwork
     from zktwisted.server.peer import QuorumPeer
     from zktwisted.server.processors import ProcessorFactory
 
@@ -130,6 +131,7 @@ class Run:
         )
         self._factory = ClientFactory(self.core, wall_ms)
         self._secure_port: IListeningPort | None = None
+        self._quorum_tls: TlsNetwork | None = None
         self.view = ServerView(self.core, self._factory, self._client_port, monotonic, wall_ms, not memory)
         self.core.words = FourLetterWords(self.view, config)
         self.core.after_batch = self._after_batch
@@ -159,7 +161,7 @@ class Run:
             core=self.core,
             storage=storage,
             snapshots=self._snapshots,
-            network=network or TcpNetwork(self._reactor),
+            network=network or self._network(TcpNetwork(self._reactor)),
             clock=self._reactor,
             monotonic=self._monotonic,
             entropy=Random(entropy.random()),
@@ -172,6 +174,17 @@ class Run:
         )
         return QuorumPeer(config, config.ensemble, around)
 
+    def _network(self, network: Network) -> Network:
+        """Put TLS around the way to the other servers, if so configured."""
+        if not self._config.quorum_tls:
+            return network
+        try:
+            from zktwisted.edge.tlsnetwork import TlsNetwork
+        except ImportError as error:
+            raise _no_tls(error) from error
+        secure = self._quorum_tls = TlsNetwork(network, self._config, self._reactor, self.core.metrics)
+        return secure
+
     def _open_tls(self, metrics: ServerMetrics) -> ClientTls | None:
         wanted = any(isinstance(endpoint, SecureEndpoint) for endpoint in self._endpoints or ())
         if not wanted and (self._endpoints is not None or not self._config.client_tls):
@@ -180,9 +193,7 @@ class Run:
         try:
             from zktwisted.edge.clienttls import ClientTls
         except ImportError as error:
-            raise ConfigError(
-                f"TLS needs packages that are not installed: {error.name}", remedy="pip install zktwisted[tls]"
-            ) from error
+            raise _no_tls(error) from error
         return ClientTls(self._config, self._reactor, metrics, self._stats)
 
     def _config_schemes(self, metrics: ServerMetrics) -> None:
@@ -301,8 +312,9 @@ class Run:
     async def _listen(self) -> None:
         config = self._config
         factory: IProtocolFactory = self._factory
-        if self._tls is not None:
-            self._tick(_LOOK_AT_FILES, self._tls.refresh)
+        for tls in (self._tls, self._quorum_tls):
+            if tls is not None:
+                self._tick(_LOOK_AT_FILES, tls.refresh)
         if self._endpoints is not None:
             for endpoint in self._endpoints:
                 secure = self._tls is not None and isinstance(endpoint, SecureEndpoint)
@@ -498,6 +510,9 @@ class Run:
         self._reaper.stop()
 
     def _close_ports(self) -> Deferred[Any]:
+        for tls in (self._tls, self._quorum_tls):
+            if tls is not None:
+                tls.stop()
         ports, self._ports = self._ports, []
         return DeferredList([maybeDeferred(port.stopListening) for port in ports], consumeErrors=True)
 
@@ -544,6 +559,12 @@ def _tcp(family: Any, *arguments: object) -> IStreamServerEndpoint:
     """Make an endpoint; Twisted's own have no types."""
     endpoint: IStreamServerEndpoint = family(*arguments)
     return endpoint
+
+
+def _no_tls(error: ImportError) -> ConfigError:
+    return ConfigError(
+        f"TLS needs packages that are not installed: {error.name}", remedy="pip install zktwisted[tls]"
+    )
 
 
 def _failure(error: Exception | None = None) -> Failure:
