@@ -160,6 +160,7 @@ class Loading:
             if supported_only:
                 self._check_ensemble(config)
                 self._check_tls(config)
+                read_logins(config)  # now that it is known whether there are other servers
         except ConfigError as error:
             self._add(error)
         else:

@@ -61,7 +61,7 @@ def _clients(config: ServerConfig, jaas: Jaas | None) -> Users | None:
 
 
 def _servers(config: ServerConfig, jaas: Jaas | None) -> tuple[Users | None, Login | None]:
-    if not config.quorum_auth_enable_sasl:
+    if not config.quorum_auth_enable_sasl or not config.distributed:
         return None, None
     if jaas is None:
         raise _no_file("quorum.auth.enableSasl")
