@@ -30,7 +30,7 @@ from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
-from zope.interface import directlyProvides, implementer, providedBy
+from zope.interface import implementer
 
 from zktwisted.edge.auth import java_address
 from zktwisted.edge.tls import TlsContext
@@ -109,7 +109,16 @@ class TlsProtocol(TLSMemoryBIOProtocol):
         if ITCPTransport.providedBy(transport):
             transport.setTcpNoDelay(True)
         super().makeConnection(transport)  # type: ignore[no-untyped-call]
-        directlyProvides(self, providedBy(transport))
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """See C{ITCPTransport}: Twisted's class claims to be one, whatever is below it."""
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpNoDelay(enabled)
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        """See C{ITCPTransport}."""
+        if ITCPTransport.providedBy(self.transport):
+            self.transport.setTcpKeepAlive(enabled)
 
     def abortConnection(self) -> None:
         """See C{ITCPTransport}; what is over already stays so."""
