@@ -133,6 +133,22 @@ class CheckTests(SynchronousTestCase):
         text = report(f"{GOOD}client.portUnification=true\n{store}").text
         self.assertIn("on port 2181 of every address, with TLS or without.", text)
 
+    def test_risks_of_tls(self) -> None:
+        """It is remarked on when too many may come in."""
+        port = f"{GOOD}secureClientPort=2281\nssl.keyStore.location=/k.pem\n"
+        quorum = f"{THREE}ssl.quorum.keyStore.location=/k.pem\nsslQuorum=true\n"
+        trust = "ssl.quorum.trustStore.location=/t.pem\n"
+        for text, words in (
+            (port, "ssl.trustStore.location: risky"),
+            (quorum, "ssl.quorum.trustStore.location: risky"),
+            (f"{quorum}{trust}ssl.quorum.hostnameVerification=false", "risky: whoever has any certificate"),
+            (f"{quorum}{trust}portUnification=true", "other servers may connect without TLS"),
+        ):
+            result = report(text, myid=1)
+            self.assertEqual((result.status, words in result.text), (1, True), result.text)
+        for text in (f"{port}ssl.clientAuth=none", f"{port}ssl.trustStore.location=/t.pem", quorum + trust):
+            self.assertEqual(report(text, myid=1).status, 0)
+
     def test_secrets(self) -> None:
         """Hashes and passwords are not repeated."""
         result = report(f"{GOOD}DigestAuthenticationProvider.superDigest=super:c2VjcmV0\nssl.keyStore.password=geheim")

@@ -158,6 +158,8 @@ def _risks(loading: Loading, config: ServerConfig) -> Iterator[Note]:
 
     if not config.force_sync:
         yield note("forceSync", "risky: a crash of the machine loses acknowledged writes")
+    if config.client_tls and config.ssl_client_auth.lower() != "none" and not config.ssl_trust_store_location:
+        yield note("ssl.trustStore.location", "risky: not set, so every authority that the system trusts counts")
     if config.skip_acl:
         yield note("skipACL", "risky: every client may do everything")
     if not config.digest_enabled:
@@ -215,6 +217,11 @@ def _risks_of_ensembles(config: ServerConfig, note: Callable[..., Note]) -> Iter
         yield note("syncLimit", "risky: servers give each other up after any short pause (syncLimit x tickTime)")
     if config.init_limit < config.sync_limit:
         yield note("initLimit", "less than syncLimit: a server with much to fetch may never get ready")
+    if config.ssl_quorum and not config.ssl_quorum_hostname_verification:
+        message = "risky: whoever has any certificate of a trusted authority can be one of the servers"
+        yield note("ssl.quorum.hostnameVerification", message)
+    if config.quorum_tls and not config.ssl_quorum_trust_store_location:
+        yield note("ssl.quorum.trustStore.location", "risky: not set, so every authority that the system trusts counts")
     if config.port_unification:
         yield note("portUnification", "other servers may connect without TLS; for the time of a change only")
     if config.force_snapshot_sync:
