@@ -20,8 +20,11 @@ class IAuthenticationProvider(Interface):
     """
     One scheme by which clients say who they are.
 
-    The stock providers C{ip}, C{digest} and C{ensemble} are in L{zktwisted.edge.auth}.
-    A scheme of one's own is registered with L{zktwisted.edge.auth.AuthProviders.add}.
+    The stock providers C{ip}, C{digest}, C{ensemble} and C{x509} are in L{zktwisted.edge.auth}.
+
+    A scheme of one's own is a plugin of Twisted's: an object that provides this and C{twisted.plugin.IPlugin}, in a
+    module of C{twisted.plugins}.  It is asked only where the configuration names its scheme,
+    C{authProvider.1=plugin:SCHEME}.  In ACLs its ids are text that is equal or not.
     """
 
     scheme = Attribute("The scheme's name as it stands in ACL entries and auth packets, a C{str}.")

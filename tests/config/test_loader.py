@@ -269,6 +269,12 @@ class LoadTests(SynchronousTestCase):
         path.write_text(text, "utf-8")
         return str(path)
 
+    def test_plugins(self) -> None:
+        """A scheme that a plugin offers may be demanded; whether it is installed is found out at the start."""
+        line = "authProvider.1=plugin:token\nenforce.auth.enabled=true\nenforce.auth.schemes=token"
+        config = ServerConfig.from_text(f"{BASE}{line}")
+        self.assertEqual((dict(config.properties)["authProvider.1"], config.notes), ("plugin:token", ()))
+
     def test_lenient_values(self) -> None:
         """A bad value of a property gives way to the default, as in Java, with a warning."""
         for line, attribute, value in (

@@ -187,3 +187,36 @@ class ProvidersTests(SynchronousTestCase):
             ConfigError, self.from_config, enforce_auth_enabled=True, enforce_auth_schemes=("sasl", "digest")
         )
         self.assertIn("Authentication scheme sasl is not available.", str(error))
+
+
+class PluginTests(SynchronousTestCase):
+    """Schemes that other programs bring."""
+
+    def auth(self, *installed: object, **properties: str) -> AuthProviders:
+        """The schemes of a configuration, with these plugins installed."""
+        named = tuple((name.replace("_", "."), value) for name, value in properties.items())
+        return AuthProviders.from_config(
+            ServerConfig(properties=named), generate_digest, ServerMetrics(), lambda: installed
+        )
+
+    def test_named(self) -> None:
+        """One that the configuration names is asked; one that is only installed is not."""
+        named = self.auth(Broken(), authProvider_1="plugin:broken")
+        self.assertEqual((named.schemes, named.foreign), (["broken", "digest", "ip"], ["broken"]))
+        self.assertIs(named.authenticate("broken", b"", Identities(HOME)), AuthOutcome.FAILED)
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
+        self.assertEqual(self.auth(Broken()).foreign, [])
+        self.assertEqual(self.auth(Broken(), authProvider_1="plugin.broken").foreign, [])
+
+    def test_unusable(self) -> None:
+        """One that is not there, is there twice, or takes the place of a scheme of the server's own is refused."""
+        own = Broken()
+        own.scheme = "ip"
+        for installed, wanted, said in (
+            ((), "broken", "is offered by no plugin"),
+            ((Broken(), Broken()), "broken", "more than one plugin"),
+            ((own,), "ip", "is not a plugin's to offer"),
+        ):
+            error = self.assertRaises(ConfigError, self.auth, *installed, authProvider_x=f"plugin:{wanted}")
+            self.assertEqual(error.key, "authProvider.x")
+            self.assertIn(said, str(error))

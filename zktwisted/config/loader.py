@@ -398,6 +398,8 @@ class Loading:
             offered.append("ensemble")
         if config.client_tls or "X509AuthenticationProvider" in classes:
             offered.append("x509")
+        # Whether they are installed is not known before the server starts.
+        offered += [value.partition(":")[2] for value in self._properties.values() if value.startswith("plugin:")]
         for scheme in config.enforced_schemes:
             if scheme not in offered:
                 by_sasl = config.session_require_client_sasl_auth

@@ -147,6 +147,8 @@ def judge(name: str, value: str, settings: Mapping[str, str]) -> Refused | Ignor
     if name.startswith("metricsProvider."):
         return Ignored("it is for the Prometheus exporter")
     if name == "authProvider" or name.startswith("authProvider."):
+        if value.startswith("plugin:"):
+            return Kept()
         unknown_class = Ignored(f"the class {value} cannot be loaded here, so its scheme is not offered")
         return _AUTH_PROVIDERS.get(value.rpartition(".")[2], unknown_class)
     if name in _NAMES:

@@ -11,7 +11,7 @@ Rules: spec: client-protocol 9.1, 9.2, 9.5; configuration 5.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Protocol, cast
@@ -38,10 +38,17 @@ __all__ = [
     "Identities",
     "IpProvider",
     "X509Provider",
+    "installed_providers",
     "java_address",
 ]
 
 log = Logger()
+
+PLUGIN = "plugin:"
+"""How a property names a provider that is a plugin: by this and its scheme."""
+
+RESERVED = frozenset({"auth", "digest", "ensemble", "ip", "sasl", "super", "world", "x509"})
+"""Schemes that are the server's own."""
 
 SUPER = Id("super", "")
 """The identity that passes every ACL."""
@@ -77,6 +84,35 @@ class GenerateDigest(Protocol):
 def is_provider(name: str) -> bool:
     """Tell whether a property names the class of a provider (C{authProvider.1}, C{authProvider.sasl})."""
     return name.startswith("authProvider.")
+
+
+def installed_providers() -> Iterable[object]:
+    """What there is in C{twisted.plugins} of the kind of L{IAuthenticationProvider}."""
+    from twisted.plugin import getPlugins  # which looks through directories
+
+    return getPlugins(IAuthenticationProvider)
+
+
+def _plugins(properties: Mapping[str, str], installed: Callable[[], Iterable[object]]) -> Iterable[object]:
+    """
+    The plugins that properties C{authProvider.N=plugin:SCHEME} name.
+
+    @raise ConfigError: there is none for a scheme, or more than one.
+    """
+    wanted = {
+        value.removeprefix(PLUGIN): name
+        for name, value in sorted(properties.items())
+        if is_provider(name) and value.startswith(PLUGIN)
+    }
+    found: list[object] = list(installed()) if wanted else []
+    for scheme, name in wanted.items():
+        fitting = [provider for provider in found if getattr(provider, "scheme", None) == scheme]
+        if len(fitting) != 1 or scheme in RESERVED:
+            there = ", ".join(sorted({str(getattr(provider, "scheme", "?")) for provider in found})) or "none"
+            number = "no plugin" if not fitting else "more than one plugin"
+            reason = "is not a plugin's to offer" if scheme in RESERVED else f"is offered by {number} here"
+            raise ConfigError(f"the scheme {scheme} {reason}", key=name, remedy=f"the schemes of plugins: {there}")
+        yield fitting[0]
 
 
 @lru_cache(maxsize=1024)
@@ -265,7 +301,13 @@ class AuthProviders:
             )
 
     @classmethod
-    def from_config(cls, config: ServerConfig, generate: GenerateDigest, counters: AuthCounters) -> AuthProviders:
+    def from_config(
+        cls,
+        config: ServerConfig,
+        generate: GenerateDigest,
+        counters: AuthCounters,
+        installed: Callable[[], Iterable[object]] = installed_providers,
+    ) -> AuthProviders:
         """
         The schemes that a configuration asks for.
 
@@ -273,8 +315,9 @@ class AuthProviders:
             C{authProvider.*} and C{ensembleAuthName}.
         @param generate: hashes for the digest scheme.
         @param counters: where the ensemble scheme counts.
+        @param installed: tells what there is of plugins; asked if the configuration names one.
 
-        @raise ConfigError: a demanded scheme or hash algorithm is not there, or the JAAS file is no good.
+        @raise ConfigError: a demanded scheme, plugin or hash algorithm is not there, or the JAAS file is no good.
         """
         providers: list[object] = []
         if config.digest_auth_enabled:
@@ -292,7 +335,13 @@ class AuthProviders:
             providers.append(EnsembleProvider({name for name in names if name}, counters))
         if config.client_tls or "X509AuthenticationProvider" in classes:
             providers.append(X509Provider())
+        providers += _plugins(properties, installed)
         return cls(providers, config.enforced_schemes, Sasl.from_config(config))
+
+    @property
+    def foreign(self) -> list[str]:
+        """The schemes that are not the server's own, sorted."""
+        return [scheme for scheme in self.schemes if scheme not in RESERVED]
 
     @property
     def schemes(self) -> list[str]:

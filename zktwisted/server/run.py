@@ -43,7 +43,7 @@ from zktwisted.server.timers import Ticker
 from zktwisted.server.view import ServerView
 from zktwisted.store.database import Database, NullDatabase, Options, Restored, check_directories
 from zktwisted.store.disk import Disk
-from zktwisted.tree.schemes import SaslScheme, Schemes, X509Scheme, generate_digest
+from zktwisted.tree.schemes import ForeignScheme, SaslScheme, Schemes, X509Scheme, generate_digest
 
 if TYPE_CHECKING:
     from zktwisted.edge.clienttls import ClientTls
@@ -205,6 +205,8 @@ class Run:
             self._auth.add(X509Provider())
         if "sasl" in self._auth.schemes:
             self._schemes.add(SaslScheme(dict(config.properties).get("letAnySaslUserDoX")))
+        for name in self._auth.foreign:
+            self._schemes.add(ForeignScheme(name))
 
     def _open_disks(self, disks: Disks | None, metrics: ServerMetrics, entropy: Random) -> Database:
         config = self._config

@@ -20,6 +20,7 @@ from typing import Protocol
 __all__ = [
     "DigestScheme",
     "EnsembleScheme",
+    "ForeignScheme",
     "IpScheme",
     "KeyScheme",
     "SaslScheme",
@@ -319,6 +320,13 @@ class KeyScheme:
     def user_name(self, identity: str) -> str:
         """Return the whole id."""
         return identity
+
+
+class ForeignScheme(KeyScheme):
+    """A scheme that another program brings: its ids are opaque, too, and equal or not."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
 
 class EnsembleScheme:
