@@ -17,7 +17,20 @@ from zktwisted.testing.simulate import Outcome, simulate
 
 _SEEDS = 200
 _SECONDS = 25.0
-_HINTS = {"read_from_the_past": 25, "owner_not_checked": 24, "epoch_check_skipped": 11, "answers_mixed_up": 13}
+_HINTS = {
+    "applied_twice": 1,
+    "elected_by_id": 11,
+    "epoch_check_skipped": 1,
+    "image_of_halves": 7,
+    "leads_too_early": 2,
+    "leads_without_followers": 9,
+    "new_leader_acked_early": 2,
+    "outstanding_changes_kept": 5,
+    "owner_not_checked": 25,
+    "read_from_the_past": 10,
+    "touches_lost": 4,
+    "truncated_one_too_few": 27,
+}
 
 
 class PlantedTests(SynchronousTestCase):
