@@ -600,10 +600,10 @@ class FailureTests(DriverCase):
         """An effect that cannot be performed ends the server: what comes next would build upon it."""
         self.lead(self.three, self.one)
 
-        def broken(zxid: int, entry: bytes) -> None:
+        def broken(proposal: object, request: object) -> None:
             raise KeyError("oops")
 
-        self.patch(self.one.driver.role, "apply", broken)
+        self.patch(self.one.driver.role.core, "apply", broken)
         client = self.three.world.client()
         client.put(ops.CREATE, proto.CreateRequest(b"/a", b"", proto.OPEN_ACL, 0))
         self.servers.turn()

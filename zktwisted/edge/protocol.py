@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from twisted.internet.interfaces import IProtocol, IPushProducer
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from zktwisted.edge.auth import AuthOutcome
 from zktwisted.edge.connection import (
@@ -54,7 +54,6 @@ MAX_TURN = 256 * 1024
 _unpack = FRAME.unpack_from
 
 
-@implementer(IProtocol, IPushProducer)
 class ClientProtocol(Connection):
     """
     One client's connection: the incoming half.
@@ -63,7 +62,6 @@ class ClientProtocol(Connection):
     """
 
     __slots__ = (
-        "__weakref__",
         "_bucket",
         "_direct",
         "_have",
@@ -180,9 +178,8 @@ class ClientProtocol(Connection):
         if self.out and not self.hold & HOLD_OUTPUT:
             self._push()
         if self._kept and not self.hold:
-            self._kept = False
+            self._kept, self._need = False, 0
             self._resume_reading()
-            self._need = 0
             self._take(b"")
 
     def resumeProducing(self) -> None:
@@ -597,3 +594,6 @@ class ClientProtocol(Connection):
             return failure(request.cxid, self._server.last_zxid, Code.THROTTLEDOP)
         body = request.body
         return self._server.answer(self, request.identities, request.cxid, request.op, body, 0, len(body))
+
+
+classImplements(ClientProtocol, IProtocol, IPushProducer)

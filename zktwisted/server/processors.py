@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from zope.interface import implementer
+from zope.interface import classImplements
 
 from zktwisted.edge.requests import Request
 from zktwisted.errors import Code
@@ -63,7 +63,6 @@ def decode_proposal(tree: DataTree, entry: bytes) -> tuple[Proposal, TxnDigest |
     return Proposal(header, body, entry, (), operations), digest
 
 
-@implementer(IRequestProcessor)
 class Stage:
     """
     A stage of ours.
@@ -83,6 +82,9 @@ class Stage:
 
     def shutdown(self) -> None:
         """See L{IRequestProcessor}: by default nothing is kept."""
+
+
+classImplements(Stage, IRequestProcessor)
 
 
 def chained(core: ZooKeeperServer, *stages: Any) -> list[Any]:

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 
 from zktwisted.store.database import Storage
@@ -95,7 +94,7 @@ class GroupCommit(Generic[Item]):
         self._batch_max = config.max_batch_size
         self.in_flight = 0
         self._gathered: list[Item] = []
-        self._call: IDelayedCall | None = None
+        self._call: Any = None
         self._committing = self._in_commit = self._stopped = False
         # Whether a batch has been handed on, and C{after_batch} waits for the next flush to begin.
         self._ended = False

@@ -10,6 +10,7 @@ Rules: spec: server-semantics 4.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, ClassVar
 
 from zktwisted.errors import Code, KeeperError
 from zktwisted.tree.schemes import Schemes, generate_digest
@@ -59,7 +60,7 @@ class AclTable:
 
     __slots__ = ("_by_acls", "_by_index", "_next", "_open")
 
-    OPEN_UNSAFE = AclList(-1, (ACL(31, _ANYONE),))
+    OPEN_UNSAFE: ClassVar[AclList] = AclList(-1, (ACL(31, _ANYONE),))
 
     def __init__(self) -> None:
         self._by_acls: dict[tuple[ACL, ...], AclList] = {}
@@ -213,6 +214,7 @@ def fix_acl(acls: Sequence[ACL] | None, identities: Sequence[Id], schemes: Schem
     if len(acls) == 1 and acls[0].id == _ANYONE:
         return (acls[0],)
     fixed: list[ACL] = []
+    entry: Any  # of a client: a scheme or an id may be missing, whatever their types say
     for entry in dict.fromkeys(acls):
         perms, (scheme, acl_id) = entry
         if scheme == "world":

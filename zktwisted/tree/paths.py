@@ -21,7 +21,7 @@ RESERVED = frozenset((b"/", b"", b"/zookeeper", b"/zookeeper/quota", b"/zookeepe
 _ASCII = re.compile(rb"(?>/(?!\.{1,2}(?:/|\Z))[ -.0-~]+)+")
 # What validation refuses wherever it stands: controls, surrogates and the private use area, U+FFF0 to U+FFFF, and
 # everything outside the BMP, which to Java is a pair of surrogates.
-_FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\uffff\U00010000-\U0010ffff]")
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\uf8ff\ufff0-\uffff\U00010000-\U0010ffff]")
 _SHAPE = re.compile(r"(?>/(?!\.{1,2}(?:/|\Z))[^/]+)+")
 
 _is_ascii_path = _ASCII.fullmatch
