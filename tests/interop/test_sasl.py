@@ -20,7 +20,7 @@ from tests.interop.clients import servers
 from tests.interop.clients.kazoos import WAIT, client_of, close, hosts
 from tests.interop.conftest import MakeServer
 from tests.interop.java import class_path
-from tests.interop.process import HOST, ServerProcess
+from tests.interop.process import HOST, ServerProcess, four_letter_word
 from tests.interop.rawclient import Closed, RawSession, buffer
 from zktwisted.edge.sasl import DigestClient
 
@@ -152,6 +152,20 @@ def test_replayed_nonce(server: ServerProcess) -> None:
         respond(session, respond(victim))
         with pytest.raises(Closed):
             session.call(GET_DATA, buffer(b"/") + b"\0")
+
+
+def test_nothing_is_told(make_server: MakeServer, tmp_path: Path) -> None:
+    """Passwords are in no word's answer and in no log, whether they are right or wrong."""
+    server = serving(make_server, tmp_path, **{"SASLAuthenticationProvider.superPassword": "othersecret"})
+    with opened(server) as session, opened(server) as stranger:
+        respond(session)
+        respond(stranger, password="wrongsecret")
+        said = "".join(four_letter_word(server.port, word).decode() for word in (b"conf", b"cons", b"dump", b"mntr"))
+    assert "clientPort=" in said
+    assert "secret" not in said
+    if servers.kind_under_test() == servers.OURS:
+        assert "'bob' has not shown" in server.output
+        assert "secret" not in server.output
 
 
 @pytest.mark.parametrize("how", ["sessionRequireClientSASLAuth", "enforce.auth.enabled"])

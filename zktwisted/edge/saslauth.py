@@ -136,21 +136,17 @@ class Conversation:
         self._sasl = sasl
         self._connection = connection
         self._mechanism: DigestServer | None = None
-        self._over = False
 
     def take(self, xid: int, token: bytes) -> None:
         """Take a token in.  If it cannot be answered yet the connection is held (C{hold_for_login})."""
         sasl = self._sasl
         if sasl.portal is None:
             self._reply(xid, Code.OK, None)  # nobody is authenticated
-        elif self._over:
-            self._fail(xid, "it goes on after its end")
         elif self._mechanism is None:
             # Whatever the first token is: mechanisms that begin with the client need none here.
             self._mechanism = sasl.challenge()
             self._reply(xid, Code.OK, self._mechanism.challenge)
         else:
-            self._over = True
             try:
                 response = self._mechanism.response(token)
             except SaslError as error:
@@ -185,7 +181,6 @@ class Conversation:
 
     def _fail(self, xid: int, why: str) -> None:
         connection = self._connection
-        self._over = True
         log.info("Authentication of {peer} by SASL failed: {why}", peer=connection.remote_address, why=why)
         connection.count_failed_login()
         if self._sasl.lenient:
