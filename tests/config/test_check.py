@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from zktwisted.config.check import WORDS, Report, check
@@ -132,6 +134,22 @@ class CheckTests(SynchronousTestCase):
         self.assertIn("serve clients on port 2181 of every address.", text)
         text = report(f"{GOOD}client.portUnification=true\n{store}").text
         self.assertIn("on port 2181 of every address, with TLS or without.", text)
+
+    def test_risks_of_sasl(self) -> None:
+        """It is remarked on when passwords lie open, or nobody has to know them; none is shown."""
+        path = Path(self.mktemp()).absolute()
+        module = "a.DigestLoginModule required"
+        path.write_text(
+            f"Server {{ {module} user_bob=sesame; }}; QuorumServer {{ {module} user_bob=sesame; }};", "utf-8"
+        )
+        text = f"{THREE}java.security.auth.login.config={path}\nSASLAuthenticationProvider.superPassword=sesame\n"
+        path.chmod(0o640)
+        result = report(text, myid=1)
+        self.assertEqual(result.status, 0, result.text)
+        self.assertNotIn("sesame", result.text)
+        self.assertIn("need not authenticate", report(f"{text}quorum.auth.enableSasl=true", myid=1).text)
+        path.chmod(0o644)
+        self.assertIn("warning: risky: everybody on this machine may read", report(text, myid=1).text)
 
     def test_risks_of_tls(self) -> None:
         """It is remarked on when too many may come in."""

@@ -187,6 +187,8 @@ def _risks(loading: Loading, config: ServerConfig) -> Iterator[Note]:
     digest = config.digest_super_digest
     if digest and not re.fullmatch(r"super:[A-Za-z0-9+/]+=*", digest):
         yield note("DigestAuthenticationProvider.superDigest", "it is not super: and a base64 hash, so nobody matches")
+    if config.jaas_file and os.stat(config.jaas_file).st_mode & 0o007:
+        yield note("java.security.auth.login.config", "risky: everybody on this machine may read the passwords")
     if os.path.abspath(config.data_dir).startswith(("/tmp/", "/var/tmp/", "/dev/shm/")):  # noqa: S108
         yield note("dataDir", "risky: the system may empty this directory")
     if not config.autopurge_purge_interval_ms:
@@ -228,6 +230,10 @@ def _risks_of_ensembles(config: ServerConfig, note: Callable[..., Note]) -> Iter
         yield note("forceSnapshotSync", "every server that joins is sent everything; meant for tests")
     if not config.leader_serves:
         yield note("leaderServes", "clients that know only the leader's address find no service", "note")
+    if config.quorum_auth_enable_sasl and not config.quorum_auth_server_require_sasl:
+        yield note(
+            "quorum.auth.enableSasl", "risky: servers need not authenticate (quorum.auth.serverRequireSasl)"
+        )
     if config.local_sessions_upgrading_enabled and not config.local_sessions_enabled:
         yield note("localSessionsUpgradingEnabled", "no effect without localSessionsEnabled=true")
     if config.readonlymode_enabled and not config.local_sessions_enabled:
