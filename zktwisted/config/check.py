@@ -231,9 +231,7 @@ def _risks_of_ensembles(config: ServerConfig, note: Callable[..., Note]) -> Iter
     if not config.leader_serves:
         yield note("leaderServes", "clients that know only the leader's address find no service", "note")
     if config.quorum_auth_enable_sasl and not config.quorum_auth_server_require_sasl:
-        yield note(
-            "quorum.auth.enableSasl", "risky: servers need not authenticate (quorum.auth.serverRequireSasl)"
-        )
+        yield note("quorum.auth.enableSasl", "risky: servers need not authenticate (quorum.auth.serverRequireSasl)")
     if config.local_sessions_upgrading_enabled and not config.local_sessions_enabled:
         yield note("localSessionsUpgradingEnabled", "no effect without localSessionsEnabled=true")
     if config.readonlymode_enabled and not config.local_sessions_enabled:
