@@ -11,6 +11,7 @@ from tests.interop import trees
 from tests.interop.conftest import MakeEnsemble
 from tests.interop.ensembles import FOLLOWER, JAVA, JAVA_395, LEADER, OURS, Ensemble, administrating, until
 from tests.interop.process import HOST
+from tests.interop.test_tls_ensembles import Stores
 
 MODULE = "org.apache.zookeeper.server.auth.DigestLoginModule"
 REQUIRED = {
@@ -115,6 +116,19 @@ def test_plain_server(make_ensemble: MakeEnsemble, tmp_path: Path) -> None:
     ensemble.config = {**required, **dict.fromkeys(REQUIRED, "false"), **OFFERED}
     ensemble.start(1, 2)
     ensemble.assert_equal(java_digests=False)
+
+
+@pytest.mark.parametrize("other", [JAVA_395, OURS])
+def test_with_tls(other: str, make_ensemble: MakeEnsemble, tmp_path: Path) -> None:
+    """Both at once: the exchange is what is said first inside of TLS."""
+    tls = {"sslQuorum": "true", **Stores(tmp_path / "authority").settings()}
+    ensemble = make_ensemble({1: OURS, 2: other, 3: OURS}, config={**REQUIRED, **tls}, properties=properties(tmp_path))
+    ensemble.start()
+    work_everywhere(ensemble, "three")
+    ensemble.kill9(3)
+    ensemble.wait()
+    work_everywhere(ensemble, "two")
+    ensemble.assert_equal()
 
 
 def test_half_exchanges(make_ensemble: MakeEnsemble, tmp_path: Path) -> None:
