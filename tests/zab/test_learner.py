@@ -461,6 +461,21 @@ class BroadcastTests(LearnerCase):
         assert isinstance(send, Send)
         self.assertEqual(quorum.pack_packet(quorum.PING, parse("2:0"), b""), send.data)
 
+    def test_ping_of_many(self) -> None:
+        """No packet is larger than jute.maxbuffer, however many sessions were heard of; none is left out."""
+        sessions = [(number, 4000) for number in range(100_000)]
+        self.learner.pong(parse("2:0"), sessions, self.now)
+        told = []
+        for effect in self.learner.take():
+            assert isinstance(effect, Send)
+            found = quorum.read_packet(effect.data)
+            assert found is not None
+            packet = found[0]
+            self.assertEqual((quorum.PING, parse("2:0")), (packet.type, packet.zxid))
+            self.assertLess(len(packet.data or b""), 0xFFFFF)
+            told += quorum.read_sessions(packet.data)
+        self.assertEqual(sessions, told)
+
     def test_conversation(self) -> None:
         """SYNC, REVALIDATE, requests."""
         self.assertEqual(["answers a sync"], self.says(quorum.SYNC))

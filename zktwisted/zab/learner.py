@@ -45,6 +45,8 @@ __all__ = ["Learner"]
 
 #: The channel to the leader.
 LEADER = 0
+#: Sessions in one PING: with 12 bytes each, half of what jute.maxbuffer allows by default.
+SESSIONS_MAX = 40_000
 #: Exit codes (spec: quorum 1.4).
 EXIT_DISK = 10
 EXIT_COMMIT = 12
@@ -218,8 +220,15 @@ class Learner(Machine):
         self._send(pack_packet(quorum.REVALIDATE, -1, quorum.pack_session(session_id, timeout)))
 
     def pong(self, zxid: int, sessions: Iterable[tuple[int, int]], now: float) -> None:
-        """Answer a L{Pong} with the sessions that were heard of since the last one, (id, timeout in ms) each."""
-        self._send(pack_packet(quorum.PING, zxid, quorum.pack_sessions(sessions)))
+        """
+        Answer a L{Pong} with the sessions that were heard of since the last one, (id, timeout in ms) each.
+
+        Of very many the answer is several packets: a leader takes each, and none that is larger than jute.maxbuffer.
+        """
+        told = list(sessions)
+        for first in range(0, max(1, len(told)), SESSIONS_MAX):
+            data = quorum.pack_sessions(told[first : first + SESSIONS_MAX])
+            self._send(pack_packet(quorum.PING, zxid, data))
 
     # -- discovery (spec: quorum 5.2)
 
