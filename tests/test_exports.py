@@ -10,6 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import zktwisted
 from zktwisted import client, errors, testing
+from zktwisted.client import recipes
 
 ROOT = Path(__file__).parent.parent
 
@@ -52,6 +53,27 @@ class ExportsTests(SynchronousTestCase):
             "digest_id",
         )
         self.assertEqual(list(names), client.__all__)
+
+    def test_recipes(self) -> None:
+        """The recipes."""
+        names = (
+            "Barrier",
+            "CacheEvent",
+            "CachedNode",
+            "Change",
+            "Counter",
+            "DoubleBarrier",
+            "LeaderElection",
+            "Lock",
+            "Party",
+            "Queue",
+            "QueueItem",
+            "ReadLock",
+            "Semaphore",
+            "TreeCache",
+            "WriteLock",
+        )
+        self.assertEqual(list(names), recipes.__all__)
 
     def test_errors(self) -> None:
         """The errors: one family of answers, and one class for each kind of fault."""
@@ -114,7 +136,7 @@ class ExportsTests(SynchronousTestCase):
 
     def test_every_name_is_there(self) -> None:
         """Each public name can be had from the place that promises it."""
-        for module in (zktwisted, client, errors, testing):
+        for module in (zktwisted, client, recipes, errors, testing):
             for name in module.__all__:
                 self.assertIsNotNone(getattr(module, name), f"{module.__name__}.{name}")
 

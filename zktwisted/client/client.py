@@ -26,7 +26,15 @@ from zktwisted.client.session import Listener, Session
 from zktwisted.client.states import State, WatchedEvent
 from zktwisted.client.transaction import Reads, Transaction, create_request
 from zktwisted.client.watches import CHILD, DATA, EXIST, PERSISTENT, RECURSIVE, Watcher, Watches
-from zktwisted.errors import BadArgumentsError, Code, ConnectionLossError, KeeperError, NodeExistsError, NoWatcherError
+from zktwisted.errors import (
+    BadArgumentsError,
+    Code,
+    ConnectionLossError,
+    KeeperError,
+    NodeExistsError,
+    NoWatcherError,
+    SessionExpiredError,
+)
 from zktwisted.wire import jute, ops, proto
 from zktwisted.wire.jute import pack_buffer
 from zktwisted.wire.ops import WatcherType
@@ -498,8 +506,8 @@ class ZooKeeperClient(Service):
         exact = WatcherType.PERSISTENT_RECURSIVE if recursive else WatcherType.PERSISTENT
         try:
             await self._ask_to_remove(raw, path, exact)
-        except (NoWatcherError, ConnectionLossError):
-            return
+        except (NoWatcherError, ConnectionLossError, SessionExpiredError):
+            return  # either way it is gone
         except KeeperError as error:
             # Before 3.9 servers know no kind that means only these.  All kinds at this path would do, but others may
             # still want theirs; then the server goes on telling, and nobody listens.

@@ -331,9 +331,9 @@ class Session:
             return
         # Who is told may ask for something, which is for the next session.
         self._become(State.EXPIRED)
-        self.watches.end()
         if self.state is State.EXPIRED:
             self._become(State.CONNECTING)
+        self.watches.end()
         self.line.fail(SessionExpiredError, asked)
         connection.abort("the session has expired")
 

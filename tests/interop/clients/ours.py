@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from zktwisted import ZooKeeperClient
 
-PATIENCE = 60.0
+PATIENCE = 40.0
 
 Program = Callable[..., Coroutine[Any, Any, None]]
 

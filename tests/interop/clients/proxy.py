@@ -20,10 +20,15 @@ class Relay:
     def __init__(self, target: int) -> None:
         self._target = target
         self._pairs: dict[socket.socket, socket.socket] = {}
-        self._listener: socket.socket | None = socket.create_server((HOST, 0))
-        self.port: int = self._listener.getsockname()[1]
+        # Bound and not listening, it keeps the port from everybody else while the relay takes no connections.
+        self._held = socket.socket()
+        self._held.bind((HOST, 0))
+        self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.port: int = self._held.getsockname()[1]
+        self._listener: socket.socket | None = socket.create_server((HOST, self.port))
         self._lock = threading.Lock()
         self._awake, self._waker = socket.socketpair()
+        self._passed = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
@@ -36,7 +41,10 @@ class Relay:
             if self._listener is not None:
                 self._listener.close()
             self._listener = None
+        # As long as the thread waits for the listener it is not closed, and nobody else can listen there.
+        self._passed.clear()
         self._waker.send(b".")
+        self._passed.wait(5)
 
     def heal(self) -> None:
         """Take connections again."""
@@ -51,6 +59,7 @@ class Relay:
         self._thread.join()
         self._awake.close()
         self._waker.close()
+        self._held.close()
 
     def _run(self) -> None:
         while not self._closing:
@@ -61,6 +70,7 @@ class Relay:
                 with self._lock:
                     for link in ready:
                         self._serve(link)
+            self._passed.set()
 
     def _serve(self, link: socket.socket) -> None:
         if link is self._awake:
