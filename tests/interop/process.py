@@ -7,7 +7,7 @@ Refuses to know what the command is: ``java.py`` and ``ours.py`` say that.
 from __future__ import annotations
 
 import os
-import select
+import selectors
 import signal
 import socket
 import subprocess
@@ -169,4 +169,9 @@ class ServerProcess:
 
 def readable(sockets: list[socket.socket], timeout: float) -> list[socket.socket]:
     """Return those of *sockets* that have something to read, waiting up to *timeout* seconds for the first."""
-    return select.select(sockets, [], [], max(0.0, timeout))[0] if sockets else []
+    if not sockets:
+        return []
+    with selectors.DefaultSelector() as selector:
+        for each in sockets:
+            selector.register(each, selectors.EVENT_READ)
+        return [key.fileobj for key, _ in selector.select(max(0.0, timeout)) if isinstance(key.fileobj, socket.socket)]

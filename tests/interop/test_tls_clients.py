@@ -7,6 +7,7 @@ Certificates are made anew for each run (``tests/authority.py``).
 from __future__ import annotations
 
 import os
+import resource
 import socket
 import ssl
 import subprocess
@@ -385,15 +386,28 @@ def test_half_a_handshake(world: World, unified: bool) -> None:
     assert metric(world, server, "unsuccessful_handshake") == 1
 
 
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Let this process and those that it starts have more files open than 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4096 if hard == resource.RLIM_INFINITY else min(4096, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_files")
 def test_a_thousand_half_handshakes(world: World, connect: Connect) -> None:
     """A thousand of them at once cost others nothing but a little time, and all are closed."""
     server = world.start({"ssl.handshakeDetectionTimeoutMillis": "4000"})
     busy = connect(server, world.client)
     busy.create("/a", b"x")
-    links = [half_a_handshake(tls_port(server)) for _ in range(1000)]
-    assert busy.get("/a")[0] == b"x"
-    assert connect(server, world.client).get("/a")[0] == b"x"
-    until_closed(links)
+    with ExitStack() as stack:
+        links = [stack.enter_context(closing(half_a_handshake(tls_port(server)))) for _ in range(1000)]
+        assert busy.get("/a")[0] == b"x"
+        assert connect(server, world.client).get("/a")[0] == b"x"
+        until_closed(links)
     assert metric(world, server, "outstanding_tls_handshake") == 0
     assert metric(world, server, "unsuccessful_handshake") == 1000
     assert busy.get("/a")[0] == b"x"

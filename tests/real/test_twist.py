@@ -232,7 +232,8 @@ def test_bad_configuration(twist: Launcher) -> None:
     """A line that cannot work is named with file, line, key and remedy, with status 2."""
     config = twist.config("clientPort=x")
     ends(twist("-c", config), 2, f'{config}:2: clientPort: For input string: "x" (write a port from 0 to 65535)')
-    ends(twist("-c", twist.config("secureClientPort=2281")), 2, ":2: secureClientPort: TLS is not supported yet")
+    ends(twist("-c", twist.config("secureClientPort=2281")), 2, ":2: secureClientPort: ", "ssl.keyStore.location")
+    ends(twist("-c", twist.config("oraclePath=/o")), 2, ":2: oraclePath: an oracle that decides between two servers")
     ends(twist("-e", "nonsense:1"), 2, "nonsense:1 is no endpoint")
 
 
