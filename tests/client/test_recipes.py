@@ -102,7 +102,10 @@ class RecipeTests(ClientCase):
         self.assertEqual(2, self.result(queue.size()))
         self.result(self.lost_answer(client, queue.get))
         self.assertEqual(1, self.result(queue.size()))
-        self.assertEqual(b"second", self.result(queue.get()))
+        item = self.result(queue.take())
+        self.assertEqual(b"second", item.data)
+        self.result(self.lost_answer(client, item.done))
+        self.assertEqual(0, self.result(queue.size()))
 
 
 def _test(name: str) -> Any:

@@ -60,7 +60,6 @@ class Lock:
                 await self._contender.turn()
             except SessionExpiredError:
                 # The place is lost; whoever still wants the lock begins again at the end of the line.
-                await self._contender.leave()
                 if over(self._client):
                     self._state = "free"
                     raise
