@@ -56,7 +56,7 @@ class RecordedTests(SynchronousTestCase):
             packet, decoded = said.packet, said.decoded
             if packet is None:
                 continue
-            name, data = quorum.PacketType(packet.type).name, packet.data
+            name, data = quorum.packet_name(packet.type), packet.data
             if packet.type in (quorum.FOLLOWERINFO, quorum.OBSERVERINFO):
                 info = quorum.read_learner_info(data)
                 self.assertEqual(

@@ -248,7 +248,7 @@ class AnyOrderTests(SynchronousTestCase):
             epochs += len(world.leaders)
         # Chance has been everywhere.
         for kind in (quorum.DIFF, quorum.TRUNC, quorum.SNAP, quorum.UPTODATE, quorum.COMMIT, quorum.INFORM):
-            self.assertGreater(kinds.get(kind, 0), 10, quorum.PacketType(kind).name)
+            self.assertGreater(kinds.get(kind, 0), 10, quorum.packet_name(kind))
         self.assertGreater(committed, 5 * RUNS)
         self.assertGreater(epochs, 2 * RUNS)
 

@@ -88,7 +88,7 @@ def say(packet: QuorumPacket | Image) -> str:
     if isinstance(packet, Image):
         return "an image"
     kind, zxid, data, _ = packet
-    name = quorum.PacketType(kind).name
+    name = quorum.packet_name(kind)
     if kind in (quorum.FOLLOWERINFO, quorum.OBSERVERINFO):
         return f"{name} of {quorum.read_learner_info(data).sid}, epoch {zxid_epoch(zxid)}"
     if kind in (quorum.LEADERINFO, quorum.NEWLEADER):

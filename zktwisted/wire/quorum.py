@@ -11,7 +11,6 @@ This module knows the encoding and refuses to know who may send what, and when.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from enum import IntEnum
 from struct import Struct
 from struct import error as struct_error
 from typing import NamedTuple
@@ -23,41 +22,18 @@ from zktwisted.wire.proto import Id
 __all__ = [
     "PROTOCOL_VERSION",
     "LearnerInfo",
-    "PacketType",
     "QuorumPacket",
     "RequestPayload",
     "pack_bare",
     "pack_packet",
+    "packet_name",
     "read_packet",
 ]
 
 Vector = Sequence
 
 
-class PacketType(IntEnum):
-    """What a QuorumPacket is (spec: quorum 1.1)."""
-
-    REQUEST = 1
-    PROPOSAL = 2
-    ACK = 3
-    COMMIT = 4
-    PING = 5
-    REVALIDATE = 6
-    SYNC = 7
-    INFORM = 8
-    COMMITANDACTIVATE = 9
-    NEWLEADER = 10
-    FOLLOWERINFO = 11
-    UPTODATE = 12
-    DIFF = 13
-    TRUNC = 14
-    SNAP = 15
-    OBSERVERINFO = 16
-    LEADERINFO = 17
-    ACKEPOCH = 18
-    INFORMANDACTIVATE = 19
-
-
+# What a QuorumPacket is (spec: quorum 1.1).
 REQUEST = 1
 PROPOSAL = 2
 ACK = 3
@@ -77,6 +53,8 @@ OBSERVERINFO = 16
 LEADERINFO = 17
 ACKEPOCH = 18
 INFORMANDACTIVATE = 19
+
+_NAMES = {value: name for name, value in list(globals().items()) if name.isupper() and type(value) is int}
 
 #: What learners and leaders of today speak; before it there was no LEADERINFO.
 PROTOCOL_VERSION = 0x10000
@@ -109,12 +87,13 @@ class QuorumPacket(NamedTuple):
     authinfo: tuple[Id, ...] | None = None
 
     def __repr__(self) -> str:
-        name = PacketType(self.type).name if self.type in _NAMES else f"type {self.type}"
         size = "" if self.data is None else f" {len(self.data)} bytes"
-        return f"<{name} 0x{self.zxid & 0xFFFFFFFFFFFFFFFF:x}{size}>"
+        return f"<{packet_name(self.type)} 0x{self.zxid & 0xFFFFFFFFFFFFFFFF:x}{size}>"
 
 
-_NAMES = frozenset(int(each) for each in PacketType)
+def packet_name(kind: int) -> str:
+    """Name a type of packet as the specification does."""
+    return _NAMES.get(kind, f"type {kind}")
 
 
 def pack_bare(kind: int, zxid: int) -> bytes:
