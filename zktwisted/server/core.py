@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 
+from zktwisted.server.digests import DigestCheck
 from zktwisted.server.namespaces import counter_of_reads, counter_of_writes
 from zktwisted.server.processors import decode_proposal
 from zktwisted.server.restore import RestoreTarget
@@ -27,7 +28,7 @@ from zktwisted.tree import image
 from zktwisted.tree.acl import AclList, check
 from zktwisted.tree.datatree import Applied, Change, DataTree
 from zktwisted.tree.paths import parent_of
-from zktwisted.tree.prepare import DIGEST_VERSION, Prepare, Proposal
+from zktwisted.tree.prepare import Prepare, Proposal
 from zktwisted.tree.reads import Reads, encode_reply
 from zktwisted.tree.schemes import Schemes
 from zktwisted.tree.sessions import SessionIds, SessionTracker, check_password, password_of
@@ -144,9 +145,7 @@ class ZooKeeperServer:
         self.submit: Callable[[Request], None] = self.drop
         self.touch: Callable[[ClientProtocol], None] = _ignore
         self._failed = False
-        # After an image that a leader wrote while it went on: digests need not agree before they once did.
-        self._fuzzy = False
-        self._told_mismatch = False
+        self.digest_check = DigestCheck(self.tree, metrics, "the leader", enabled=config.digest_enabled)
 
     @property
     def last_zxid(self) -> int:
@@ -190,12 +189,12 @@ class ZooKeeperServer:
         """Take over what was restored, behind C{zxid}; no role may be on."""
         self.reads.zxid = zxid
         self.prepare.start(zxid)
-        self._fuzzy = False
+        self.digest_check.fuzzy = False
 
     def image_loaded(self, zxid: int) -> None:
         """Take over an image that a leader has sent, perhaps while it went on with its transactions."""
         self.restored(zxid)
-        self._fuzzy = True
+        self.digest_check.fuzzy = True
 
     def open(self) -> None:
         """Take requests from now on, standalone."""
@@ -411,20 +410,7 @@ class ZooKeeperServer:
         @param digest: of the tree, as the server that has prepared the transaction has it.
         """
         self.storage.committed.append((zxid, entry))
-        if digest is None or digest.version != DIGEST_VERSION or not self.config.digest_enabled:
-            return
-        if digest.tree_digest == self.tree.digest:
-            self._fuzzy = False
-        elif not self._fuzzy:
-            self.metrics.digest_mismatches_count += 1
-            if not self._told_mismatch:
-                self._told_mismatch = True
-                log.error(
-                    "The tree's digest is {ours} where the leader's was {theirs}, first at zxid {zxid}",
-                    ours=self.tree.digest,
-                    theirs=digest.tree_digest,
-                    zxid=show_zxid(zxid),
-                )
+        self.digest_check.compare(zxid, digest)
 
     def put_config(self, ensemble: Ensemble) -> None:
         """Let the configuration node say who the ensemble is (spec: server-semantics 1.3, quorum 12.2)."""
@@ -559,7 +545,7 @@ class ZooKeeperServer:
     def _trailer(self) -> Trailer:
         zxid = self.reads.zxid
         digest = None
-        if self._fuzzy:
+        if self.digest_check.fuzzy:
             # An image that came while the leader went on: it has the digest of no transaction.
             return Trailer(None, None)
         if self.config.digest_enabled:

@@ -8,21 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twisted.logger import Logger
-
+from zktwisted.server.digests import DigestCheck
 from zktwisted.store.database import SnapshotDigest
 from zktwisted.store.disk import FileBytes
 from zktwisted.tree import image
 from zktwisted.wire import ops, txns
-from zktwisted.wire.ops import show_zxid
 
 if TYPE_CHECKING:
     from zktwisted.server.core import ZooKeeperServer
 
 __all__ = ["RestoreTarget"]
-
-log = Logger()
-
 
 class RestoreTarget:
     """
@@ -34,9 +29,7 @@ class RestoreTarget:
     def __init__(self, server: ZooKeeperServer) -> None:
         self._server = server
         self._fuzzy_until = 0
-        # Whether it is not known how far: then it is until the first digest that agrees.
-        self._fuzzy = False
-        self._told = False
+        self._check = DigestCheck(server.tree, server.metrics, "the log", enabled=server.config.digest_enabled)
 
     def reset(self) -> None:
         """Become the tree of a new database."""
@@ -52,7 +45,8 @@ class RestoreTarget:
 
     def loaded(self, zxid: int, digest: SnapshotDigest | None) -> None:
         """Note how far the snapshot is fuzzy: only from there on do digests have to agree."""
-        self._fuzzy = zxid > 0 and digest is None
+        # Without a digest it is not known how far: then it is until the first one that agrees.
+        self._check.fuzzy = zxid > 0 and digest is None
         self._fuzzy_until = digest.zxid if digest is not None and digest.zxid > zxid else zxid
 
     def apply_entry(self, entry: bytes) -> None:
@@ -64,19 +58,5 @@ class RestoreTarget:
         elif header.type == ops.CLOSE_SESSION:
             server.timeouts.pop(header.client_id, None)
         server.tree.apply(header, body)
-        if digest is None or header.zxid < self._fuzzy_until or not server.config.digest_enabled:
-            return
-        if digest.version != 2:
-            return
-        if digest.tree_digest == server.tree.digest:
-            self._fuzzy = False
-        elif not self._fuzzy:
-            server.metrics.digest_mismatches_count += 1
-            if not self._told:
-                self._told = True
-                log.error(
-                    "The tree's digest is {ours} where the log says {theirs}, first at zxid {zxid}",
-                    ours=server.tree.digest,
-                    theirs=digest.tree_digest,
-                    zxid=show_zxid(header.zxid),
-                )
+        if header.zxid >= self._fuzzy_until:
+            self._check.compare(header.zxid, digest)

@@ -214,7 +214,7 @@ class ServerChecker:
         if zxid <= last or zxid != (last if same_epoch and last & _COUNTER else self._start(zxid_epoch(zxid))) + 1:
             self._complain(f"server {server.sid} applies {show_zxid(zxid)} behind {show_zxid(last)}")
         # An image that was taken while the leader went on has half of what comes, until all of that has come.
-        fuzzy = core.role is None and core._fuzzy
+        fuzzy = core.role is None and core.digest_check.fuzzy
         if not fuzzy and self._effects.setdefault(zxid, (before, after)) != (before, after):
             self._complain(f"server {server.sid} applies {show_zxid(zxid)} to another state than others did")
         if core.role is not None and zxid not in self.committed:
