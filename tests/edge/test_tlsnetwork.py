@@ -154,11 +154,13 @@ class TlsNetworkTests(SynchronousTestCase):
         self.talk(made)
 
     def test_by_address(self) -> None:
-        """A caller may also be known by the address that it comes from."""
+        """Who has a certificate for the address that it calls from is no member for that."""
         self.listen(self.network(1))
         made = self.call(self.network(2, self.authority.identity("address", ["192.0.2.2"])))
         self.pump()
-        self.talk(made)
+        self.assertEqual(self.listening.connected, [])
+        caller: Any = self.successResultOf(made)
+        self.assertTrue(caller.lost)
 
     def test_another_authority(self) -> None:
         """Certificates of another authority, and expired ones, are good for nothing, on either side."""
