@@ -27,10 +27,10 @@ from zktwisted.config.jaas import Login, Users
 from zktwisted.edge.cnxmanager import QuorumCnxManager
 from zktwisted.edge.quorum import Dialer, QuorumFactory, QuorumProtocol
 from zktwisted.edge.quorumauth import Accepting, Connecting, Exchange, Guard, QuorumAuth, QuorumAuthError
-from zktwisted.edge.sasl import DigestClient, directives
 from zktwisted.wire import quorum
 from zktwisted.wire.quorum import QuorumPacket, pack_bare
 from zktwisted.wire.quorumauth import ERROR, IN_PROGRESS, MAGIC, SUCCESS, AuthPacket, encode_auth, read_auth
+from zktwisted.wire.sasl import DigestClient, directives
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 USERS = Users({"test": "testsecret", "other": "othersecret"})

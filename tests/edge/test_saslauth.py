@@ -21,13 +21,13 @@ from tests.wire.recordings import rows
 from zktwisted.config import ServerConfig
 from zktwisted.config.jaas import Users
 from zktwisted.edge.auth import AuthOutcome, AuthProviders, Identities
-from zktwisted.edge.sasl import DigestClient, SaslError, directives
 from zktwisted.edge.saslauth import IIdentities, Sasl, SaslRealm, UsersChecker
 from zktwisted.errors import ConfigError
 from zktwisted.server.metrics import ServerMetrics
 from zktwisted.tree.schemes import generate_digest
 from zktwisted.wire import ops
 from zktwisted.wire.proto import Id
+from zktwisted.wire.sasl import DigestClient, SaslError, directives
 
 GOLDEN = Path(__file__).parent.parent / "golden" / "client"
 NULL = b"\xff\xff\xff\xff"
@@ -82,6 +82,12 @@ class SaslTests(SynchronousTestCase):
         verifyObject(ICredentialsChecker, UsersChecker(USERS))
         self.assertRaises(TypeError, SaslRealm().requestAvatar, "bob", None, IRealm)
         self.assertEqual(SaslRealm().requestAvatar(b"bob", None, IIdentities)[1], (Id("sasl", "bob"),))
+
+    def test_credential(self) -> None:
+        """A client's response is a credential of Twisted's."""
+        server = Sasl(random=bytes).challenge()
+        client = DigestClient("zookeeper", "zk-sasl-md5", "bob", "secret", b"c" * 30)
+        verifyObject(IUsernameHashedPassword, server.response(client.response(server.challenge)))
 
     def test_right_password(self) -> None:
         """The client has the name that it has shown, is shown in return that the server knows the password, goes on."""

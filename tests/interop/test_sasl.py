@@ -22,7 +22,7 @@ from tests.interop.conftest import MakeServer
 from tests.interop.java import class_path
 from tests.interop.process import HOST, ServerProcess, four_letter_word
 from tests.interop.rawclient import Closed, RawSession, buffer
-from zktwisted.edge.sasl import DigestClient
+from zktwisted.wire.sasl import DigestClient
 
 MODULE = "org.apache.zookeeper.server.auth.DigestLoginModule"
 PROVIDER = "org.apache.zookeeper.server.auth.SASLAuthenticationProvider"

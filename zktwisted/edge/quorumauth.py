@@ -22,9 +22,9 @@ from twisted.logger import Logger
 
 from zktwisted.config.jaas import Login, Users
 from zktwisted.config.logins import read_logins
-from zktwisted.edge.sasl import NONCE_BYTES, DigestClient, DigestServer, SaslError
 from zktwisted.errors import ProtocolError
 from zktwisted.wire.quorumauth import ERROR, IN_PROGRESS, MAGIC, SUCCESS, encode_auth, read_auth
+from zktwisted.wire.sasl import NONCE_BYTES, DigestClient, DigestServer, SaslError
 
 if TYPE_CHECKING:
     from zktwisted.config import ServerConfig

@@ -2,7 +2,7 @@
 SASL for clients: whom their tokens make of them.
 
 L{Sasl} is what a server has of it: a C{Portal} of C{twisted.cred}, at which clients log in with a
-L{zktwisted.edge.sasl.DigestResponse} and become identities, and what becomes of those who fail.  L{Conversation} is one
+L{zktwisted.wire.sasl.DigestResponse} and become identities, and what becomes of those who fail.  L{Conversation} is one
 connection's part.  A portal may take its time; its client waits meanwhile, and nobody else.
 
 This module refuses to know requests other than those with tokens, and what an identity may do.
@@ -23,14 +23,14 @@ from twisted.cred.portal import IRealm, Portal
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import Interface, implementer
+from zope.interface import Interface, classImplements, implementer
 
 from zktwisted.config.jaas import Users
 from zktwisted.config.logins import read_logins
-from zktwisted.edge.sasl import NONCE_BYTES, DigestResponse, DigestServer, SaslError
 from zktwisted.errors import Code
 from zktwisted.wire.frames import failure, frame
 from zktwisted.wire.proto import Id
+from zktwisted.wire.sasl import NONCE_BYTES, DigestResponse, DigestServer, SaslError
 
 if TYPE_CHECKING:
     from zktwisted.config import ServerConfig
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 __all__ = ["Conversation", "IIdentities", "Sasl", "SaslRealm", "UsersChecker"]
 
 log = Logger()
+
+# Said here, since the room of bytes knows nothing of Twisted.
+classImplements(DigestResponse, IUsernameHashedPassword)
 
 _SERVICE, _REALM = "zookeeper", "zk-sasl-md5"
 _NO_TOKEN = b"\xff\xff\xff\xff"

@@ -10,11 +10,9 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.cred.credentials import IUsernameHashedPassword
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyObject
 
-from zktwisted.edge.sasl import DigestClient, DigestServer, SaslError, directives
+from zktwisted.wire.sasl import DigestClient, DigestServer, SaslError, directives
 
 GOLDEN = Path(__file__).parent.parent / "golden"
 CLIENTS = ("zookeeper", "zk-sasl-md5")
@@ -90,11 +88,6 @@ class RecordedTests(SynchronousTestCase):
 
 class ExchangeTests(SynchronousTestCase):
     """The two sides of ours."""
-
-    def test_credential(self) -> None:
-        """The response is a credential of Twisted's."""
-        server, client = exchange()
-        verifyObject(IUsernameHashedPassword, server.response(client.response(server.challenge)))
 
     def test_wrong_password(self) -> None:
         """It does not fit, and there is no answer to it; bytes are as good as text."""

@@ -2,8 +2,8 @@
 DIGEST-MD5 (RFC 2831), as Java speaks it: both sides, as values.
 
 L{DigestServer} challenges and judges, L{DigestClient} responds and verifies.  Only C{auth} is offered, that is nothing
-but authentication; C{md5-sess}, one exchange a nonce.  Passwords are compared by L{DigestResponse}, which is a
-credential of C{twisted.cred} (C{IUsernameHashedPassword}), so that any checker may know them.
+but authentication; C{md5-sess}, one exchange a nonce.  Passwords are compared by L{DigestResponse}, which has the form
+of a credential of C{twisted.cred} (C{IUsernameHashedPassword}), so that any checker may know them.
 
 This module refuses to know connections and where passwords are kept.  Nonces are handed in.  No error that it raises,
 and no C{repr}, holds what a peer could use.
@@ -17,9 +17,6 @@ import re
 from base64 import b64encode
 from hashlib import md5
 from hmac import compare_digest
-
-from twisted.cred.credentials import IUsernameHashedPassword
-from zope.interface import implementer
 
 __all__ = ["NONCE_BYTES", "DigestClient", "DigestResponse", "DigestServer", "SaslError", "directives"]
 
@@ -123,7 +120,6 @@ class _Proof:
         return _hex(key + self._middle + _hex(b":" + self._uri))
 
 
-@implementer(IUsernameHashedPassword)
 class DigestResponse:
     """
     The response of a client: a credential that can be compared with a password without containing one.
