@@ -85,16 +85,19 @@ class Run:
         client_endpoints: Sequence[IStreamServerEndpoint] | None,
         *,
         memory: bool,
+        storage: NullDatabase | None,
         monotonic: Callable[[], float],
         wall_ms: Callable[[], int],
         entropy: Random,
         disks: Disks | None,
         network: Network | None,
         processors: Sequence[ProcessorFactory],
+        wrap_clients: Callable[[IProtocolFactory], IProtocolFactory] | None,
         serving: Callable[[str], None],
         failed: Callable[[Failure], None],
     ) -> None:
         """
+        @param storage: keeps the data of a server on its own, where C{memory} is true.
         @param serving: told the name of each role of a peer that begins to serve.
         @param failed: told once when the server cannot go on, in the reactor's thread; see L{give_up}.
         """
@@ -112,7 +115,7 @@ class Run:
         metrics, self._stats = ServerMetrics(Random(entropy.random())), ServerStats()
         self._tls = self._open_tls(metrics)
         self._threaded = not memory and disks is None
-        self._storage = self._open_memory(entropy) if memory else self._open_disks(disks, metrics, entropy)
+        self._storage = storage or self._open_memory(entropy) if memory else self._open_disks(disks, metrics, entropy)
         self._config_schemes(metrics)
         self.core = FrontServer(
             config,
@@ -125,11 +128,12 @@ class Run:
             metrics=metrics,
             stats=self._stats,
             entropy=entropy,
-            fatal=lambda error: failed(_failure(error)),
+            fatal=lambda error: failed(Failure(error)),
             server_id=config.sid if config.distributed else STANDALONE_ID,
             processors=processors,
         )
         self._factory = ClientFactory(self.core, wall_ms)
+        self._clients: IProtocolFactory = self._factory if wrap_clients is None else wrap_clients(self._factory)
         self._secure_port: IListeningPort | None = None
         self._quorum_tls: TlsNetwork | None = None
         self.view = ServerView(self.core, self._factory, self._client_port, monotonic, wall_ms, not memory)
@@ -313,7 +317,7 @@ class Run:
 
     async def _listen(self) -> None:
         config = self._config
-        factory: IProtocolFactory = self._factory
+        factory = self._clients
         for tls in (self._tls, self._quorum_tls):
             if tls is not None:
                 self._tick(_LOOK_AT_FILES, tls.refresh)
@@ -567,10 +571,6 @@ def _no_tls(error: ImportError) -> ConfigError:
     return ConfigError(
         f"TLS needs packages that are not installed: {error.name}", remedy="pip install zktwisted[tls]"
     )
-
-
-def _failure(error: Exception | None = None) -> Failure:
-    return Failure(error)
 
 
 def _in_thread(reactor: Any, call: Callable[[], _T]) -> Deferred[_T]:

@@ -33,8 +33,10 @@ if TYPE_CHECKING:  # a server on its own has no use for them
 
     from zktwisted.client import ZooKeeperClient
     from zktwisted.edge.network import Network
+    from zktwisted.server.front import FrontServer
     from zktwisted.server.peer import QuorumPeer
     from zktwisted.server.processors import ProcessorFactory
+    from zktwisted.store.database import NullDatabase
 
 __all__ = ["ZooKeeperService"]
 
@@ -65,20 +67,21 @@ class ZooKeeperService(Service):
         config: ServerConfig,
         client_endpoints: Sequence[IStreamServerEndpoint] | None = None,
         *,
-        store: Literal["disk", "memory"] = "disk",
+        store: Literal["disk", "memory"] | NullDatabase = "disk",
         monotonic: Callable[[], float] = time.monotonic,
         wall_ms: Callable[[], int] = _wall_ms,
         entropy: Random | None = None,
         disks: Disks | None = None,
         network: Network | None = None,
         processors: Sequence[ProcessorFactory] = (),
+        wrap_clients: Callable[[IProtocolFactory], IProtocolFactory] | None = None,
     ) -> None:
         """
         @param reactor: for timers, threads' results and, without C{client_endpoints}, TCP.
         @param client_endpoints: where clients connect; by default the configuration's C{client_port}, if it has one.
         @param store: C{"memory"} keeps no files: everything is gone after the stop.  In an ensemble that is safe as
             long as not all servers stop at a time, and none that stopped comes back with its old id before the others
-            have noticed.
+            have noticed.  An object is what a server without an ensemble keeps its data in, in place of nothing.
         @param monotonic: the time by which sessions live, in seconds.
         @param wall_ms: the time that is written into nodes, in ms since the epoch.
         @param entropy: decides what ZooKeeper leaves to chance.
@@ -86,10 +89,11 @@ class ZooKeeperService(Service):
         @param network: how the servers of an ensemble reach each other, instead of TCP.
         @param processors: make stages of the program's own, to stand before each chain of request processors; see
             L{zktwisted.interfaces.IRequestProcessor}.
+        @param wrap_clients: puts something between clients, their TLS taken off, and the server.
 
         @raise ConfigError: the data need a directory and C{data_dir} names none.
         """
-        if store not in ("disk", "memory"):
+        if isinstance(store, str) and store not in ("disk", "memory"):
             raise ValueError(f"store is {store!r}, neither 'disk' nor 'memory'")
         if store == "disk" and disks is None and not config.data_dir:
             raise ConfigError("dataDir is not set", key="dataDir", remedy="name a directory, or store='memory'")
@@ -100,13 +104,15 @@ class ZooKeeperService(Service):
             reactor,
             config,
             client_endpoints,
-            memory=store == "memory",
+            memory=store != "disk",
+            storage=None if isinstance(store, str) else store,
             monotonic=monotonic,
             wall_ms=wall_ms,
             entropy=entropy or Random(),
             disks=disks,
             network=network,
             processors=processors,
+            wrap_clients=wrap_clients,
             serving=self._serving,
             failed=self._failed,
         )
@@ -165,6 +171,11 @@ class ZooKeeperService(Service):
         return None if self._run is None else self._run.peer
 
     @property
+    def core(self) -> FrontServer | None:
+        """What answers requests, while it runs."""
+        return None if self._run is None else self._run.core
+
+    @property
     def mode(self) -> str:
         """What the server is now, see L{status}."""
         return self._state if self._state != "running" or self._run is None else self._run.view.mode
@@ -206,7 +217,7 @@ class ZooKeeperService(Service):
     def _clients(self) -> IProtocolFactory | None:
         """What clients connect with, while clients are answered."""
         run = self._run
-        return run._factory if run is not None and self.mode in _SERVING else None
+        return run._clients if run is not None and self.mode in _SERVING else None
 
     # -- starting
 
