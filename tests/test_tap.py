@@ -172,6 +172,15 @@ class OptionsTests(TapTestCase):
         path = self.zoo_cfg("dataDir=/a\nsecureClientPort=2281\nssl.keyStore.location=/k.pem")
         self.assertFalse(parsed("-c", path, "-e", "tls:tcp:0").server_config().client_tls)
 
+    def test_profile(self) -> None:
+        """A profile that the command line names counts, whatever the file says."""
+        self.assertEqual(parsed("--profile", "secure").server_config().profile, "secure")
+        path = self.zoo_cfg("dataDir=/a\nclientPort=2181\nprofile=")
+        error = self.assertRaises(ConfigError, parsed("-c", path, "--profile", "secure").server_config)
+        self.assertEqual((error.key, error.line), ("clientPort", 2))
+        self.assertEqual(self.exit_status(parsed, "-c", path, "--profile", "secure", "--check-config"), 2)
+        self.assertIn("--profile: profile=secure", self.stdout.getvalue())
+
     def test_myid(self) -> None:
         """The id is a number."""
         self.assertEqual(parsed("--myid", "3").server_config().myid, 3)
@@ -208,6 +217,7 @@ class OptionsTests(TapTestCase):
             ("--ensemble", "3", path),
             ("--ensemble", "3", "2181", "/d"),
             ("--ensemble", "3", "-e", "tcp:0"),
+            ("--ensemble", "3", "--profile", "secure"),
             ("--ensemble", "3", "--check-config"),
         ):
             self.assertRaises(UsageError, parsed, *arguments)
@@ -236,6 +246,7 @@ class OptionsTests(TapTestCase):
             "data-dir",
             "ensemble",
             "observers",
+            "profile",
             "client-endpoint",
             "check-config",
             "property",

@@ -68,6 +68,7 @@ class Options(usage.Options):
         ["config", "c", None, "Read this zoo.cfg."],
         ["myid", None, None, "The id of this server, when its data directory has no file myid."],
         ["data-dir", "d", None, f"Keep the data in this directory. [default: dataDir, or {DEFAULT_DATA_DIR}]"],
+        ["profile", None, None, "With secure, refuse what lets others in without TLS and authentication."],
         ["ensemble", None, None, "Start so many servers that form an ensemble, in one process, for trying out."],
         ["observers", None, None, "Add so many servers without a vote to --ensemble."],
     ]
@@ -147,7 +148,7 @@ class Options(usage.Options):
             if self["observers"] is not None:
                 raise usage.UsageError("--observers belongs to --ensemble.")
             return
-        others = ("config", "myid", "client-endpoints", "check-config", "arguments")
+        others = ("config", "myid", "profile", "client-endpoints", "check-config", "arguments")
         if any(self[name] for name in others):
             raise usage.UsageError("--ensemble makes its own configuration: only --data-dir and -D go with it.")
         for name, least in (("ensemble", 1), ("observers", 0)):
@@ -177,6 +178,8 @@ class Options(usage.Options):
         settings += [Setting(*pair, "command line") for pair in zip(names, self["arguments"], strict=False)]
         if self["data-dir"] is not None:
             settings.append(Setting("dataDir", os.path.abspath(self["data-dir"]), "--data-dir"))
+        if self["profile"] is not None:
+            settings.append(Setting("profile", self["profile"], "--profile"))
         return settings
 
     def _properties(self) -> list[Setting]:

@@ -203,7 +203,12 @@ class LoadTests(SynchronousTestCase):
     def test_sasl(self) -> None:
         """Users come from the section of the JAAS file that is for clients, and secrets go nowhere."""
         jaas = self.jaas('Server { a.DigestLoginModule required user_bob="sesame"; };')
-        for line in ("", "enforce.auth.enabled=true\nenforce.auth.schemes=sasl", "sessionRequireClientSASLAuth=true"):
+        for line in (
+            "",
+            "enforce.auth.enabled=true\nenforce.auth.schemes=sasl",
+            "sessionRequireClientSASLAuth=true",
+            "requireClientAuthScheme=sasl",
+        ):
             config = ServerConfig.from_text(
                 f"{BASE}{line}\nSASLAuthenticationProvider.superPassword=sesame\nsuperUser.1=bob\n"
                 "authProvider.1=org.apache.zookeeper.server.auth.SASLAuthenticationProvider",
@@ -218,6 +223,7 @@ class LoadTests(SynchronousTestCase):
         for line, key in (
             ("sessionRequireClientSASLAuth=true", "sessionRequireClientSASLAuth"),
             ("enforce.auth.enabled=true\nenforce.auth.schemes=sasl", "enforce.auth.schemes"),
+            ("requireClientAuthScheme=sasl", "requireClientAuthScheme"),
             ("sasl.serverconfig=Clients", "sasl.serverconfig"),
         ):
             error = self.refused(f"{BASE}{line}")

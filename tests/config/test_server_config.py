@@ -61,6 +61,19 @@ class ServerConfigTests(SynchronousTestCase):
             ({"client_port_address": "127.0.0.1"}, "clientPortAddress"),
             ({"client_port": 65536}, "clientPort"),
             ({"enforce_auth_enabled": True}, "enforce.auth.enabled"),
+            ({"profile": "safe"}, "profile"),
+            (
+                {"require_client_auth_scheme": ("x509",), "session_require_client_sasl_auth": True},
+                "requireClientAuthScheme",
+            ),
+            (
+                {
+                    "require_client_auth_scheme": ("sasl",),
+                    "enforce_auth_enabled": True,
+                    "enforce_auth_schemes": ("sasl", "digest"),
+                },
+                "requireClientAuthScheme",
+            ),
             ({"quorum_auth_learner_require_sasl": True}, "quorum.auth.learnerRequireSasl"),
             ({"quorum_auth_server_require_sasl": True}, "quorum.auth.serverRequireSasl"),
             (
@@ -71,6 +84,23 @@ class ServerConfigTests(SynchronousTestCase):
             error = self.assertRaises(ConfigError, ServerConfig, **settings)
             self.assertEqual(error.key, key)
             self.assertTrue(error.remedy)
+
+    def test_enforced_schemes(self) -> None:
+        """Three settings demand that clients authenticate; they may say the same."""
+        everything = {
+            "require_client_auth_scheme": ("sasl",),
+            "session_require_client_sasl_auth": True,
+            "enforce_auth_enabled": True,
+            "enforce_auth_schemes": ("sasl",),
+        }
+        for settings in (
+            everything,
+            {"require_client_auth_scheme": ("sasl",)},
+            # Schemes alone demand nothing.
+            {"require_client_auth_scheme": ("sasl",), "enforce_auth_schemes": ("digest",)},
+        ):
+            self.assertEqual(ServerConfig(**settings).enforced_schemes, ("sasl",))  # type: ignore[arg-type]
+        self.assertEqual(ServerConfig(enforce_auth_schemes=("sasl",)).enforced_schemes, ())
 
     def test_four_letter_words(self) -> None:
         """The whitelist allows what it names; srvr is always allowed, isro in read-only mode."""

@@ -180,6 +180,7 @@ class ProvidersTests(SynchronousTestCase):
         providers.authenticate("digest", b"a:b", identities)
         self.assertTrue(providers.admits(identities))
         self.assertTrue(self.from_config().admits(Identities(HOME)))
+        self.assertFalse(self.from_config(require_client_auth_scheme=("digest",)).admits(Identities(HOME)))
 
     def test_enforced_unknown(self) -> None:
         """Demanding a scheme that is not there would lock everybody out, so it does not start."""
@@ -187,6 +188,8 @@ class ProvidersTests(SynchronousTestCase):
             ConfigError, self.from_config, enforce_auth_enabled=True, enforce_auth_schemes=("sasl", "digest")
         )
         self.assertIn("Authentication scheme sasl is not available.", str(error))
+        error = self.assertRaises(ConfigError, self.from_config, require_client_auth_scheme=("sasl",))
+        self.assertEqual(error.key, "requireClientAuthScheme")
 
 
 class PluginTests(SynchronousTestCase):

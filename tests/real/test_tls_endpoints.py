@@ -55,3 +55,22 @@ def test_twisteds_own(twist: Launcher, authority: Authority) -> None:  # noqa: F
 def test_no_key_store(twist: Launcher) -> None:  # noqa: F811
     """Without a key store the process ends with the key that is missing."""
     ends(twist("-e", "tls:tcp:0:interface=127.0.0.1"), 2, "ssl.keyStore.location")
+
+
+def test_profile(twist: Launcher, authority: Authority) -> None:  # noqa: F811
+    """With the profile secure a process ends rather than listen for everybody, and says what to set."""
+    ends(twist("--profile", "secure", "-e", "tcp:0"), 2, "put tls: before it")
+    config = twist.directory / "zoo.cfg"
+    config.write_text(f"dataDir={twist.directory / 'data'}\nclientPort=0\nprofile=secure\n", "utf-8")
+    ends(twist("-c", str(config)), 2, "write clientPortAddress=127.0.0.1, or secureClientPort")
+    server = authority.identity("server", ["localhost"])
+    store = f"-Dssl.keyStore.location={server.store}"
+    ends(twist("--profile", "secure", store, "-e", "tls:tcp:0"), 2, "ssl.trustStore.location")
+    process = twist("--profile", "secure", store, f"-Dssl.trustStore.location={authority.trust}", "-e", "tls:tcp:0")
+    with closing(trusting(authority).wrap_socket(tcp(process.port()), server_hostname="localhost")) as link:
+        assert b"Mode: standalone" in ask(link, b"srvr")
+    assert process.stop() == 0
+    local = twist("--profile", "secure", "-e", "tcp:0:interface=127.0.0.1")
+    with closing(tcp(local.port())) as link:
+        assert b"Mode: standalone" in ask(link, b"srvr")
+    assert local.stop() == 0

@@ -9,7 +9,7 @@ from typing import Any
 from unittest import mock
 
 from OpenSSL import SSL
-from twisted.internet.endpoints import TCP4ServerEndpoint
+from twisted.internet.endpoints import TCP4ServerEndpoint, UNIXServerEndpoint
 from twisted.internet.error import ConnectionDone
 from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
@@ -124,6 +124,24 @@ class TlsServiceTests(SynchronousTestCase):
         self.assertEqual(self.reactor.tcpServers, [])
         self.successResultOf(service.stopService())
         return error
+
+    def test_profile(self) -> None:
+        """With the profile secure nothing is opened that lets others in, and no endpoint stays open that does."""
+        local, everywhere = UNIXServerEndpoint(self.reactor, "/s"), TCP4ServerEndpoint(self.reactor, 1)
+        secure: Any = {"profile": "secure"}
+        factories = self.start(self.service([local, SecureEndpoint(everywhere)], **secure))
+        self.assertEqual(list(factories), [1])
+        for endpoints, settings, key in (
+            (None, {"client_port": 2181, "client_port_address": None}, "clientPort"),
+            (None, {"secure_client_port": 2281, "secure_client_port_address": None}, "ssl.clientAuth"),
+            ([local, everywhere], {}, "--client-endpoint"),
+            ([SecureEndpoint(everywhere)], {}, "ssl.clientAuth"),
+        ):
+            service = self.service(endpoints, ssl_client_auth="want", **secure, **settings)
+            service.startService()
+            error = self.failureResultOf(service.when_serving(), ConfigError).value
+            self.assertEqual(error.key, key)
+            self.successResultOf(service.stopService())
 
     def test_bad_store(self) -> None:
         """A store that is no good keeps the server from starting, before it opens a port."""

@@ -16,6 +16,7 @@ from zktwisted.config.ensemble import Ensemble, Member
 from zktwisted.config.fields import Key, render
 from zktwisted.config.loader import Loading, Setting
 from zktwisted.config.others import suggest
+from zktwisted.config.secure import SECURE, is_loopback
 from zktwisted.config.server import Note, ServerConfig
 
 __all__ = ["Report", "check"]
@@ -25,6 +26,9 @@ WORDS = (
     "stmk", "wchc", "wchp", "wchs",
 )  # fmt: skip
 
+
+# What a key is called whose value is nobody's business, be it one of ours or not.
+_SECRET = re.compile("passw|secret|superDigest|token", re.IGNORECASE)
 
 _LINES = {
     "server.": "A server of the ensemble: host, port while it leads, port of elections, role, client port.",
@@ -99,7 +103,7 @@ def _name(loading: Loading, setting: Setting) -> str:
 
 def _explained(setting: Setting, key: Key | None) -> str:
     place = ":".join(str(part) for part in (setting.source, setting.line) if part is not None)
-    value = "***" if re.search("password|superDigest", setting.key, re.IGNORECASE) else setting.value
+    value = "***" if _SECRET.search(setting.key) else setting.value
     text = f"{place}: {setting.key}={value}" if place else f"{setting.key}={value}"
     if key is None:
         about = next((words for start, words in _LINES.items() if setting.key.startswith(start)), None)
@@ -128,6 +132,8 @@ def _summary(loading: Loading, errors: int, warnings: int) -> Iterator[str]:
         yield f"It would serve clients on port {config.client_port} of {host}{tls}."
     if config.distributed and config.ensemble is not None and config.member is not None:
         yield from _place(config.ensemble, config.member, config.observer)
+    if config.profile == SECURE:
+        yield "The profile secure holds: nobody from elsewhere gets in without TLS and authentication."
     yield f"Snapshots: {config.snapshot_dir}; transaction log: {config.log_dir}."
     low, high = config.min_session_timeout, config.max_session_timeout
     yield f"Sessions last {low} to {high} ms without a sign of life."
@@ -211,8 +217,9 @@ def _risks_of_ensembles(config: ServerConfig, note: Callable[..., Note]) -> Iter
             message = f"risky: session ids hold one byte of the server's id, and {other} and {member.sid} share it"
             yield note(f"server.{member.sid}", message)
     others = [member for member in ensemble.members if member is not mine]
+    elsewhere = not all(is_loopback(each.host) for other in others for each in other.addresses)
     for address in () if mine is None else mine.addresses:
-        if _loopback(address.host) and not all(_loopback(each.host) for other in others for each in other.addresses):
+        if is_loopback(address.host) and elsewhere:
             message = f"risky: {address.host} reaches this server only from this machine, and others are elsewhere"
             yield note(f"server.{config.sid}", message)
     if config.sync_limit * config.tick_time < 1000:
@@ -240,8 +247,3 @@ def _risks_of_ensembles(config: ServerConfig, note: Callable[..., Note]) -> Iter
         yield note("syncEnabled", "it has an effect on observers only", "note")
     if config.testingonly_initial_zxid is not None:
         yield note("testingonly.initialZxid", "risky: for tests only")
-
-
-def _loopback(host: str) -> bool:
-    """Whether a name or address is one that each machine has for itself."""
-    return host == "localhost" or host.startswith("127.") or host == "0:0:0:0:0:0:0:1"

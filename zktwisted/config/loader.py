@@ -23,6 +23,7 @@ from zktwisted.config.fields import Key, Kind, number, parse, remedy, render
 from zktwisted.config.jaas import JAAS_KEY
 from zktwisted.config.logins import Logins, read_logins
 from zktwisted.config.properties import decode_properties, parse_properties
+from zktwisted.config.secure import violations
 from zktwisted.config.server import Note, ServerConfig, keys_by_attribute
 from zktwisted.errors import ConfigError, ServerIdError
 
@@ -159,6 +160,7 @@ class Loading:
             config = self._build(myid, config_file)
             if supported_only:
                 self._check_ensemble(config)
+                self.errors += map(self._placed, violations(config))
                 self._check_tls(config)
                 read_logins(config)  # now that it is known whether there are other servers
         except ConfigError as error:
@@ -402,13 +404,12 @@ class Loading:
         offered += [value.partition(":")[2] for value in self._properties.values() if value.startswith("plugin:")]
         for scheme in config.enforced_schemes:
             if scheme not in offered:
-                by_sasl = config.session_require_client_sasl_auth
                 remedy = f"write {' or '.join(offered)}"
                 if scheme == "sasl":
                     remedy = f"write {JAAS_KEY}= and the path of a JAAS file with a section Server"
                 raise ConfigError(
                     f"Authentication scheme {scheme} is not available.",
-                    key="sessionRequireClientSASLAuth" if by_sasl else "enforce.auth.schemes",
+                    key=config.enforcing_key,
                     remedy=remedy,
                 )
 

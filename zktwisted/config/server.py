@@ -19,6 +19,7 @@ from typing import Any
 
 from zktwisted.config.ensemble import OBSERVER, Ensemble, Member
 from zktwisted.config.fields import Key, render
+from zktwisted.config.secure import PROFILES, SECURE
 from zktwisted.config.settings import Settings
 from zktwisted.config.tls import CLIENT_AUTH
 from zktwisted.errors import ConfigError
@@ -173,7 +174,16 @@ class ServerConfig(Settings):
         """The schemes of which a client must have used one to be served; none: all are served."""
         if self.session_require_client_sasl_auth:
             return ("sasl",)
+        if self.require_client_auth_scheme:
+            return self.require_client_auth_scheme
         return self.enforce_auth_schemes if self.enforce_auth_enabled else ()
+
+    @property
+    def enforcing_key(self) -> str:
+        """The key that names L{enforced_schemes}."""
+        if self.session_require_client_sasl_auth:
+            return "sessionRequireClientSASLAuth"
+        return "requireClientAuthScheme" if self.require_client_auth_scheme else "enforce.auth.schemes"
 
     @property
     def quorum_tls(self) -> bool:
@@ -278,12 +288,28 @@ def _contradictions(config: ServerConfig) -> Iterator[tuple[str, str, str]]:
     yield from _contradictions_of_ensembles(config)
     if config.tick_time < 0:
         yield "tick_time", f"a tick of {config.tick_time} ms is no time", "write milliseconds, such as 2000"
+    yield from _contradictions_of_authentication(config)
+
+
+def _contradictions_of_authentication(config: ServerConfig) -> Iterator[tuple[str, str, str]]:
+    """Settings that say differently who is served."""
+    if config.profile not in PROFILES:
+        yield "profile", f"there is no profile {config.profile}", f"write {SECURE}, or remove it"
     if config.enforce_auth_enabled and not config.enforce_auth_schemes:
         yield (
             "enforce_auth_enabled",
             "enforce.auth.enabled is true, so enforce.auth.schemes must be configured",
             "write enforce.auth.schemes=digest, for example",
         )
+    required = set(config.require_client_auth_scheme)
+    others = {
+        "sessionRequireClientSASLAuth": {"sasl"} if config.session_require_client_sasl_auth else required,
+        "enforce.auth.schemes": set(config.enforce_auth_schemes) if config.enforce_auth_enabled else required,
+    }
+    for name, schemes in others.items():
+        if required and schemes != required:
+            message = f"it names other schemes than {name} ({', '.join(sorted(schemes))})"
+            yield "require_client_auth_scheme", message, "remove one of them"
 
 
 def _contradictions_of_tls(config: ServerConfig) -> Iterator[tuple[str, str, str]]:

@@ -317,6 +317,10 @@ class Settings(TlsSettings):
 
     # -- authentication and permissions
 
+    profile: str = setting(
+        "profile", "", "With C{secure}, refuse what lets others in without TLS and authentication.",
+        section=AUTH, strict=True, default_text="none"
+    )
     digest_auth_enabled: bool = setting(
         "DigestAuthenticationProvider.enabled", True, "Offer the scheme C{digest}.", section=AUTH
     )
@@ -336,6 +340,10 @@ class Settings(TlsSettings):
     enforce_auth_schemes: tuple[str, ...] = setting(
         "enforce.auth.schemes", (), "Schemes of which a client must have used one.", section=AUTH,
         default_text="none"
+    )
+    require_client_auth_scheme: tuple[str, ...] = setting(
+        "requireClientAuthScheme", (), "The same as enforcing these schemes. Java's server does not know it.",
+        section=AUTH, default_text="none"
     )
     session_require_client_sasl_auth: bool = setting(
         "sessionRequireClientSASLAuth", False, "The same as enforcing the scheme C{sasl}.", section=AUTH

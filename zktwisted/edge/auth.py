@@ -278,12 +278,17 @@ class AuthProviders:
     """
 
     def __init__(
-        self, providers: Iterable[object] = (), enforced: Iterable[str] = (), sasl: Sasl | None = None
+        self,
+        providers: Iterable[object] = (),
+        enforced: Iterable[str] = (),
+        sasl: Sasl | None = None,
+        enforcing_key: str = "enforce.auth.schemes",
     ) -> None:
         """
         @param providers: objects that provide L{IAuthenticationProvider}.  C{ip} is always there.
         @param enforced: see C{enforce.auth.schemes}.
         @param sasl: what clients have of SASL; C{None}: nothing.
+        @param enforcing_key: the key of the configuration that names the demanded schemes.
 
         @raise ConfigError: a demanded scheme is not there.
         """
@@ -296,7 +301,7 @@ class AuthProviders:
         for scheme in sorted(self.enforced - {*self.schemes}):
             raise ConfigError(
                 f"Authentication scheme {scheme} is not available.",
-                key="enforce.auth.schemes",
+                key=enforcing_key,
                 remedy="name schemes out of " + ", ".join(self.schemes),
             )
 
@@ -336,7 +341,7 @@ class AuthProviders:
         if config.client_tls or "X509AuthenticationProvider" in classes:
             providers.append(X509Provider())
         providers += _plugins(properties, installed)
-        return cls(providers, config.enforced_schemes, Sasl.from_config(config))
+        return cls(providers, config.enforced_schemes, Sasl.from_config(config), config.enforcing_key)
 
     @property
     def foreign(self) -> list[str]:

@@ -29,6 +29,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from zktwisted.config import ServerConfig
+from zktwisted.config.secure import check_endpoint, check_ports
 from zktwisted.edge.auth import AuthProviders, X509Provider
 from zktwisted.edge.client import ClientFactory, SecureEndpoint
 from zktwisted.edge.disk import PosixDisk
@@ -321,10 +322,12 @@ class Run:
         for tls in (self._tls, self._quorum_tls):
             if tls is not None:
                 self._tick(_LOOK_AT_FILES, tls.refresh)
+        check_ports(config, clients=self._endpoints is None)
         if self._endpoints is not None:
             for endpoint in self._endpoints:
                 secure = self._tls is not None and isinstance(endpoint, SecureEndpoint)
                 await self._listen_on(endpoint, self._tls.listener(factory) if self._tls and secure else factory)
+                check_endpoint(config, self._ports[-1], tls=secure)
             return
         if config.client_port is not None:
             unified = self._tls is not None and config.client_port_unification
