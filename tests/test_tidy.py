@@ -69,6 +69,8 @@ ROOMS = {
     "server.service": Room(ours=(*_SERVER, "client"), others=_TWISTED),
     "ops": Room(ours=("server", "edge", "config", "errors", "interfaces", "ops", "_version"), others=_TWISTED),
     "client": Room(ours=("client", "wire", "errors"), others=_TWISTED),
+    # Whoever wants TLS installs the extra; the rest of the client does without.
+    "client.tls": Room(ours=("client", "wire", "errors"), others=(*_TWISTED, "OpenSSL", "cryptography")),
     "testing": Room(ours=(*_SERVER, "ops", "client", "testing"), others=_TWISTED),
     "tap": Room(ours=("server", "ops", "config", "errors", "_version"), others=_TWISTED),
     # A whole server answers four-letter words: the one module that puts it together may know who does.

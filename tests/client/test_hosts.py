@@ -11,7 +11,7 @@ from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from zktwisted.client.hosts import Hosts, endpoint_of, parse_hosts
+from zktwisted.client.hosts import Hosts, endpoints_of, parse_hosts
 
 ADDRESS = IPv4Address("TCP", "127.0.0.1", 2181)
 
@@ -52,10 +52,9 @@ class ParseTests(SynchronousTestCase):
 
     def test_endpoints(self) -> None:
         """Addresses are connected to as they are, names are looked up."""
-        reactor = MemoryReactorClock()
-        self.assertIsInstance(endpoint_of(reactor, "127.0.0.1", 1, 2.0), TCP4ClientEndpoint)
-        self.assertIsInstance(endpoint_of(reactor, "::1", 1, 2.0), TCP6ClientEndpoint)
-        self.assertIsInstance(endpoint_of(reactor, "zk.example", 1, 2.0), HostnameEndpoint)
+        made, chroot = endpoints_of(MemoryReactorClock(), "127.0.0.1:1,[::1]:1,zk.example/app", 6.0, None, None)
+        self.assertEqual([TCP4ClientEndpoint, TCP6ClientEndpoint, HostnameEndpoint], [*map(type, made)])
+        self.assertEqual("/app", chroot)
 
 
 class HostsTests(SynchronousTestCase):

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
@@ -20,8 +20,9 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 
 from zktwisted.client import answers
 from zktwisted.client.answers import Children, Created
-from zktwisted.client.hosts import endpoint_of, parse_hosts
+from zktwisted.client.hosts import connect_seconds, endpoints_of
 from zktwisted.client.line import Line, Note
+from zktwisted.client.login import Login
 from zktwisted.client.session import Listener, Session
 from zktwisted.client.states import State, WatchedEvent
 from zktwisted.client.transaction import Reads, Transaction, create_request
@@ -39,6 +40,9 @@ from zktwisted.wire import jute, ops, proto
 from zktwisted.wire.jute import pack_buffer
 from zktwisted.wire.ops import WatcherType
 from zktwisted.wire.proto import ACL, OPEN_ACL, ClientInfo, GetACLResponse, GetDataResponse, Stat
+
+if TYPE_CHECKING:
+    from zktwisted.client.tls import TlsOptions
 
 __all__ = ["PersistentWatch", "ZooKeeperClient"]
 
@@ -80,6 +84,8 @@ class ZooKeeperClient(Service):
         session_timeout: float = 10.0,
         connect_timeout: float | None = None,
         auth: Sequence[tuple[str, bytes | str]] = (),
+        sasl: tuple[str, str] | None = None,
+        tls: TlsOptions | None = None,
         read_only: bool = False,
         renew: bool = True,
         session: tuple[int, bytes] | None = None,
@@ -95,6 +101,10 @@ class ZooKeeperClient(Service):
         @param session_timeout: in seconds; the servers have the last word.
         @param connect_timeout: in seconds, for each server; by default each gets its share of C{session_timeout}.
         @param auth: schemes and what they need: C{("digest", "name:password")}.
+        @param sasl: name and password, to log in by SASL (DIGEST-MD5) at each connection, before anything else.
+        @param tls: makes connections secure where C{hosts} is a string: called with the name of a host it returns what
+            Twisted's C{optionsForClientTLS} does, which is one; L{zktwisted.client.tls.tls_from_pem} makes another.
+            Endpoints bring their own.
         @param read_only: connect also with servers that have lost their quorum, and read there.
         @param renew: begin a new session when one has expired; without it the client is done then.
         @param session: id and password of a session that is to go on.
@@ -103,18 +113,8 @@ class ZooKeeperClient(Service):
         @param max_frame: C{jute.maxbuffer} of the servers: bytes of a request.
         @param entropy: decides about the order of servers and the pauses between attempts.
         """
-        endpoints: list[IStreamClientEndpoint]
-        if isinstance(hosts, str):
-            addresses, root = parse_hosts(hosts)
-            chroot = chroot or root
-            connect_timeout = connect_timeout or max(session_timeout / len(addresses), 1.0)
-            endpoints = [endpoint_of(reactor, host, port, connect_timeout) for host, port in addresses]
-        elif IStreamClientEndpoint.providedBy(hosts):
-            endpoints = [hosts]
-        else:
-            endpoints = list(hosts)
-        if not endpoints:
-            raise ValueError("no server is named")
+        endpoints, root = endpoints_of(reactor, hosts, session_timeout, connect_timeout, tls)
+        chroot = chroot or root
         if chroot and not chroot.startswith("/"):
             raise ValueError(f"the chroot {chroot!r} is no path")
         self.chroot = chroot.rstrip("/")
@@ -127,12 +127,13 @@ class ZooKeeperClient(Service):
             self._line,
             self._watches,
             timeout=session_timeout,
-            connect_timeout=connect_timeout or max(session_timeout / len(endpoints), 1.0),
+            connect_timeout=connect_seconds(connect_timeout, session_timeout, len(endpoints)),
             read_only=read_only,
             renew=renew,
             max_frame=max_frame,
             entropy=entropy or Random(),
             resume=session,
+            login=None if sasl is None else partial(Login, *sasl),
         )
         for scheme, data in auth:
             # Who gave them with the rest hears of a failure by the state.
@@ -144,6 +145,11 @@ class ZooKeeperClient(Service):
     def state(self) -> State:
         """What the session is at present."""
         return self._session.state
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the last connection, or the last attempt at one, came to nothing; C{None} while there is one."""
+        return self._session.trouble
 
     @property
     def session_id(self) -> int:

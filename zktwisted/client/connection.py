@@ -26,6 +26,7 @@ from zope.interface import implementer
 
 from zktwisted.client import answers
 from zktwisted.client.line import Line
+from zktwisted.client.login import Login, SaslError
 from zktwisted.errors import Code, ProtocolError, keeper_error
 from zktwisted.wire import jute, ops, proto
 from zktwisted.wire.frames import FRAME, frame
@@ -37,9 +38,14 @@ log = Logger()
 MAX_ANSWER = 256 * 1024 * 1024
 """Bytes: no server sends more in a frame, and one that says so speaks another protocol."""
 
+_GREETING_MAX = 4096
+"""Bytes of a frame before there are requests."""
+
 _SILENT_TICKS, _IDLE_TICKS, _TICKS = 4, 2, 6
 """Sixths of the session timeout: without a byte from the server it is given up; without one from us a ping is sent."""
 
+_LOGIN_XID = 1
+_token = answers.record(proto.SASLToken)
 _PING = FRAME.pack(8, ops.XID_PING, ops.PING)
 _unpack_int = Struct(">i").unpack_from
 _unpack_header = Struct(">iqi").unpack_from
@@ -60,7 +66,16 @@ class Owner(Protocol):
         """Tell what to ask for: the request, its read-only byte, and how many seconds the answer may take."""
 
     def opened(self, connection: Connection, response: proto.ConnectResponse, read_only: bool) -> bool:
-        """The server has answered; return whether it is the session's connection from now on."""
+        """The server has answered; return whether there is a session."""
+
+    def login(self) -> Login | None:
+        """Tell how to log in; C{None}: not at all."""
+
+    def entered(self, connection: Connection) -> None:
+        """It is the session's connection from now on: requests are sent on it."""
+
+    def refused(self, why: str) -> None:
+        """The login has failed."""
 
     def fire(self, event: proto.WatcherEvent, zxid: int) -> None:
         """A watch was triggered."""
@@ -96,6 +111,7 @@ class Connection:
         self._raw: list[bytes] = []
         self._have = self._need = 0
         self._identities: deque[Callable[[int], object]] = deque()
+        self._login: Login | None = None
 
     # -- coming and going
 
@@ -235,7 +251,7 @@ class Connection:
             self._raw.clear()
         self._flush_due = True  # this turn's end is here
         try:
-            at = self._read(data) if self.open else self._greeted(data)
+            at = self._read(data) if self.open else self._logging_in(data) if self._login else self._greeted(data)
         except ProtocolError as error:
             log.warn("The server does not speak ZooKeeper's protocol: {error}", error=error)
             self.abort(f"the server broke the protocol: {error}")
@@ -261,7 +277,7 @@ class Connection:
         if len(data) < 4:
             return 0
         end = 4 + _unpack_int(data, 0)[0]
-        if not 4 <= end <= 4096:
+        if not 4 <= end <= _GREETING_MAX:
             raise ProtocolError(f"it begins with {data[:8]!r}")
         if len(data) < end:
             return 0
@@ -270,11 +286,53 @@ class Connection:
         assert self._timer is not None
         self._timer.cancel()
         self._begin_ticks(max(response.timeout, 1))
+        if not self._owner.opened(self, response, read_only):
+            return len(data)
+        self._login = self._owner.login()
+        if self._login is None:
+            return self._enter(data, end)
+        self._say(b"")
+        return self._logging_in(data, end)
+
+    def _enter(self, data: bytes, at: int) -> int:
         # While the owner takes it over, nothing is sent but what it sends itself.
-        if self._owner.opened(self, response, read_only) and not self._over:
-            self.open = True
-            return self._read(data, end)
-        return len(data)
+        self._owner.entered(self)
+        if self._over:
+            return len(data)
+        self.open = True
+        return self._read(data, at)
+
+    def _say(self, token: bytes) -> None:
+        """Send a token; no request is under way that could be taken for it."""
+        body = jute.encode(proto.SASLToken(token))
+        self._send(FRAME.pack(len(body) + 8, _LOGIN_XID, ops.SASL) + body)
+
+    def _logging_in(self, data: bytes, at: int = 0) -> int:
+        """Read the frames of a login, and after it all others; return where the rest begins."""
+        assert self._login is not None
+        while len(data) - at >= 4:
+            length = _unpack_int(data, at)[0]
+            if not 16 <= length <= _GREETING_MAX:
+                raise ProtocolError(f"a frame of {length} bytes while logging in")
+            end = at + 4 + length
+            if end > len(data):
+                break
+            xid, _zxid, err = _unpack_header(data, at + 4)
+            if xid != ops.XID_PING:
+                if xid != _LOGIN_XID:
+                    raise ProtocolError(f"an answer with xid {xid} while logging in")
+                token = None if err else _token(data, at + 20, end).token
+                try:
+                    answer = self._login.answer(err, token)
+                except SaslError as error:
+                    self._owner.refused(str(error))
+                    return len(data)
+                if answer is None:
+                    self._login = None
+                    return self._enter(data, end)
+                self._say(answer)
+            at = end
+        return at
 
     def _read(self, data: bytes, at: int = 0) -> int:
         """Tell whoever it concerns of each frame that is whole; return where the rest begins."""

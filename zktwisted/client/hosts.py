@@ -9,15 +9,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
-__all__ = ["Hosts", "parse_hosts"]
+if TYPE_CHECKING:
+    from zktwisted.client.tls import TlsOptions
+
+__all__ = ["Hosts", "connect_seconds", "endpoints_of", "parse_hosts"]
 
 DEFAULT_PORT = 2181
 _FIRST_PAUSE, _LAST_PAUSE = 0.2, 10.0
@@ -54,13 +58,49 @@ def parse_hosts(text: str) -> tuple[list[tuple[str, int]], str]:
     return found, chroot
 
 
-def endpoint_of(reactor: Any, host: str, port: int, timeout: float) -> IStreamClientEndpoint:
-    """Return where a server is; a name is looked up anew at each attempt."""
+def connect_seconds(wanted: float | None, session_timeout: float, servers: int) -> float:
+    """Return how long an attempt may take: what is wanted, or a server's share of the session timeout."""
+    return wanted or max(session_timeout / servers, 1.0)
+
+
+def endpoints_of(
+    reactor: Any,
+    hosts: str | IStreamClientEndpoint | Sequence[IStreamClientEndpoint],
+    session_timeout: float,
+    connect_timeout: float | None,
+    tls: TlsOptions | None,
+) -> tuple[list[IStreamClientEndpoint], str]:
+    """
+    Return where the servers are, and the chroot that a connect string ends with.
+
+    @raise ValueError: no server is named, or in a way that is none.
+    """
+    if isinstance(hosts, str):
+        addresses, chroot = parse_hosts(hosts)
+        seconds = connect_seconds(connect_timeout, session_timeout, len(addresses))
+        return [_endpoint(reactor, host, port, seconds, tls) for host, port in addresses], chroot
+    if tls is not None:
+        raise ValueError("tls goes with a connect string: endpoints bring their own")
+    endpoints = [hosts] if IStreamClientEndpoint.providedBy(hosts) else list(hosts)
+    if not endpoints:
+        raise ValueError("no server is named")
+    return endpoints, ""
+
+
+def _endpoint(reactor: Any, host: str, port: int, timeout: float, tls: TlsOptions | None) -> IStreamClientEndpoint:
+    """Return where one is, behind TLS if that is wanted; a name is looked up anew at each attempt."""
+    endpoint: IStreamClientEndpoint
     if isIPAddress(host):
-        return TCP4ClientEndpoint(reactor, host, port, timeout)
-    if isIPv6Address(host):
-        return TCP6ClientEndpoint(reactor, host, port, timeout)
-    return HostnameEndpoint(reactor, host, port, timeout)
+        endpoint = TCP4ClientEndpoint(reactor, host, port, timeout)
+    elif isIPv6Address(host):
+        endpoint = TCP6ClientEndpoint(reactor, host, port, timeout)
+    else:
+        endpoint = HostnameEndpoint(reactor, host, port, timeout)
+    if tls is None:
+        return endpoint
+    from zktwisted.client.tls import TlsEndpoint
+
+    return TlsEndpoint(endpoint, tls(host), reactor)
 
 
 @implementer(IStreamClientEndpoint)
@@ -69,6 +109,7 @@ class Hosts:
     All servers as one endpoint: each attempt is at the next of them.
 
     @ivar failures: attempts since the last connection that became a session's.
+    @ivar trouble: why the last one failed; C{None}: it did not.
     """
 
     def __init__(self, endpoints: Sequence[IStreamClientEndpoint], entropy: Random) -> None:
@@ -81,6 +122,7 @@ class Hosts:
         entropy.shuffle(self._endpoints)
         self._next = 0
         self.failures = 0
+        self.trouble: str | None = None
 
     def __len__(self) -> int:
         return len(self._endpoints)
@@ -93,7 +135,11 @@ class Hosts:
         endpoint = self._endpoints[self._next]
         self._next = (self._next + 1) % len(self._endpoints)
         made: Deferred[IProtocol] = endpoint.connect(protocolFactory)
-        return made
+        return made.addErrback(self._failed)
+
+    def _failed(self, failure: Failure) -> Failure:
+        self.trouble = failure.getErrorMessage()
+        return failure
 
     def probe(self, number: int) -> IStreamClientEndpoint:
         """Return one of the servers, to be asked something without making it the next."""

@@ -28,6 +28,7 @@ from zktwisted.client import answers
 from zktwisted.client.connection import Connection
 from zktwisted.client.hosts import Hosts
 from zktwisted.client.line import Line
+from zktwisted.client.login import Login
 from zktwisted.client.readonly import Seeker
 from zktwisted.client.states import State
 from zktwisted.client.watches import Watches, call
@@ -112,6 +113,7 @@ class Session:
         max_frame: int,
         entropy: Random,
         resume: tuple[int, bytes] | None = None,
+        login: Callable[[], Login] | None = None,
     ) -> None:
         """
         @param timeout: of the session, in seconds, as asked for.
@@ -120,6 +122,7 @@ class Session:
         @param renew: whether an expired session is followed by a new one.
         @param max_frame: C{jute.maxbuffer} of the servers.
         @param resume: id and password of a session that is to go on.
+        @param login: begins a login by SASL, which comes first on each connection.
         """
         self._reactor = reactor
         self.line = line
@@ -129,6 +132,8 @@ class Session:
         self._read_only = read_only
         self._renew = renew
         self._max_frame = max_frame
+        self._login = login
+        self._read_only_now = False
         self._hosts = Hosts(endpoints, entropy)
         self._service = ClientService(
             self._hosts, _Connections(self, reactor), retryPolicy=self._hosts.pause, clock=reactor
@@ -148,6 +153,11 @@ class Session:
 
     # -- being observed
 
+    @property
+    def trouble(self) -> str | None:
+        """Why the last connection, or the last attempt at one, came to nothing; C{None} while there is one."""
+        return self._hosts.trouble
+
     def listen(self, listener: Listener) -> Callable[[], None]:
         """Call C{listener} with each state that the session gets into; the function returned ends that."""
         self._listeners[listener] = None
@@ -164,7 +174,7 @@ class Session:
             waiter.errback(self._refusal())
         return waiter
 
-    def _refusal(self) -> Exception:
+    def _refusal(self) -> KeeperError:
         return AuthFailedError() if self.state is State.AUTH_FAILED else SessionExpiredError()
 
     def _become(self, state: State) -> None:
@@ -230,7 +240,7 @@ class Session:
         self.watches.end()
         self.line.fail(self.line.refusal)
         for credential in self._credentials:
-            credential.settle(SessionExpiredError())
+            credential.settle(self._refusal())
 
     def _forget(self) -> None:
         """There is no session any more."""
@@ -261,9 +271,9 @@ class Session:
             credential.settle(None)
             return
         self._credentials.remove(credential)
-        self._over(State.AUTH_FAILED)
-        credential.settle(keeper_error(err))
-        self._service.stopService()
+        error = keeper_error(err)
+        self.refused(f"a credential is refused: {error}")
+        credential.settle(error)
 
     # -- what connections ask (L{zktwisted.client.connection.Owner})
 
@@ -279,18 +289,34 @@ class Session:
         if response.timeout <= 0:
             self._expired(connection)
             return False
-        self._hosts.failures = 0
         self.session_id, self.password = response.session_id, response.passwd or _NO_PASSWORD
         self.timeout = response.timeout / 1000
         self._writable = self._writable or not read_only
+        self._read_only_now = read_only
+        return True
+
+    def login(self) -> Login | None:
+        """Before anything else, as others may be refused before it."""
+        return None if self._login is None else self._login()
+
+    def refused(self, why: str) -> None:
+        """The server does not believe the client, or the client not the server: the end."""
+        log.warn("Not authenticated: {why}", why=why)
+        self._hosts.trouble = why
+        self._over(State.AUTH_FAILED)
+        self._service.stopService()
+
+    def entered(self, connection: Connection) -> None:
+        """Requests may come: tell the server who the client is and what it watches, and everybody that it is there."""
+        self._hosts.failures = 0
+        self._hosts.trouble = None
         for credential in self._credentials:
             self._present(connection, credential)
         connection.first(self.watches.requests(self.last_zxid, self._max_frame))
         self.line.wake = connection.wake
-        if read_only:
+        if self._read_only_now:
             self._seeker = Seeker(self._reactor, self._hosts, partial(connection.abort, "there is a quorum elsewhere"))
-        self._become(State.CONNECTED_READ_ONLY if read_only else State.CONNECTED)
-        return True
+        self._become(State.CONNECTED_READ_ONLY if self._read_only_now else State.CONNECTED)
 
     def fire(self, event: proto.WatcherEvent, zxid: int) -> None:
         """A watch was triggered."""
@@ -309,6 +335,7 @@ class Session:
         if connection is not self._connection:
             return
         self._connection = None
+        self._hosts.trouble = reason.getErrorMessage()
         self.line.wake = _nobody
         self._stop_seeking()
         if self.state.connected:
