@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -69,14 +70,28 @@ class Authority:
         path.write_bytes(pkcs12.serialize_java_truststore([entry], encryption))
         return path
 
+    @classmethod
+    def signing(cls, directory: Path, certificate: x509.Certificate, key: Any) -> Authority:
+        """Somebody who signs with the certificate of somebody else, which may not be good for that."""
+        made = cls(directory)
+        made.certificate, made._key, made._name = certificate, key, certificate.subject
+        return made
+
     def identity(
-        self, name: str, hosts: Sequence[str] = (), *, days: float = 365, subject: x509.Name | None = None
+        self,
+        name: str,
+        hosts: Sequence[str] = (),
+        *,
+        days: float = 365,
+        subject: x509.Name | None = None,
+        usage: x509.ExtendedKeyUsage | None = None,
     ) -> Identity:
         """
         Sign a certificate.
 
         @param hosts: names and addresses that it holds.
         @param days: until it expires; less than 0: it has expired.
+        @param usage: what it is good for; C{None}: everything.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         subject = subject or x509.Name(
@@ -86,7 +101,7 @@ class Authority:
                 x509.NameAttribute(NameOID.COMMON_NAME, name),
             ]
         )
-        certificate = self._signed(subject, key, hosts, days)
+        certificate = self._signed(subject, key, hosts, days, usage=usage)
         path = self.directory / f"{name}.pem"
         made = Identity(path, certificate)
         encryption = BestAvailableEncryption(PASSWORD.encode())
@@ -113,6 +128,7 @@ class Authority:
         hosts: Sequence[str],
         days: float,
         authority: bool = False,
+        usage: x509.ExtendedKeyUsage | None = None,
     ) -> x509.Certificate:
         builder = (
             x509.CertificateBuilder()
@@ -127,6 +143,8 @@ class Authority:
         if hosts:
             names = [_general_name(host) for host in hosts]
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+        if usage is not None:
+            builder = builder.add_extension(usage, critical=False)
         return builder.sign(self._key, hashes.SHA256())
 
 

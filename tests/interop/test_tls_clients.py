@@ -330,6 +330,21 @@ def test_old_protocols(world: World, mutual: ServerProcess) -> None:
         assert b"alert protocol version" in finished.stderr
 
 
+def test_no_session_is_resumed(world: World, mutual: ServerProcess) -> None:
+    """Each connection shows its certificate anew, whatever was agreed on the one before."""
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        context = world.context(world.client)
+        context.minimum_version = context.maximum_version = version
+        session = None
+        for _ in range(2):
+            raw = socket.create_connection((HOST, tls_port(mutual)), SECONDS)
+            with closing(context.wrap_socket(raw, server_hostname="localhost", session=session)) as link:
+                assert not link.session_reused
+                link.sendall(b"ruok")
+                assert link.recv(100) == b"imok"
+                session = link.session
+
+
 def test_no_tls_at_all(world: World, mutual: ServerProcess) -> None:
     """What is no handshake gets nothing."""
     for data in (b"ruok", b"GET / HTTP/1.0\r\n\r\n", b"\0\0\0\x2d" + bytes(45), b"\x16\x03\x01\xff\xff" + bytes(65535)):
