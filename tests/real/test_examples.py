@@ -183,6 +183,11 @@ def test_in_process(tmp_path: Path) -> None:
     assert "PASSED" in python("-m", "twisted.trial", EXAMPLES / "test_in_process.py", cwd=tmp_path)
 
 
+def test_server_in_memory(tmp_path: Path) -> None:
+    """So does the one in which the server, the clients and the time are in memory."""
+    assert "PASSED" in python("-m", "twisted.trial", EXAMPLES / "test_in_memory.py", cwd=tmp_path)
+
+
 def test_ensemble_in_memory(tmp_path: Path) -> None:
     """So does the one with an ensemble that breaks when it is told to."""
     assert "PASSED" in python("-m", "twisted.trial", EXAMPLES / "test_ensemble.py", cwd=tmp_path)

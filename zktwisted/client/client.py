@@ -152,6 +152,11 @@ class ZooKeeperClient(Service):
         return self._session.trouble
 
     @property
+    def failures(self) -> int:
+        """How many attempts came to nothing since there was a connection."""
+        return self._session.failures
+
+    @property
     def session_id(self) -> int:
         """Of the session; 0 while there is none."""
         return self._session.session_id

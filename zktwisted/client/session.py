@@ -154,6 +154,11 @@ class Session:
     # -- being observed
 
     @property
+    def failures(self) -> int:
+        """How many attempts came to nothing since there was a connection."""
+        return self._hosts.failures
+
+    @property
     def trouble(self) -> str | None:
         """Why the last connection, or the last attempt at one, came to nothing; C{None} while there is one."""
         return self._hosts.trouble

@@ -11,6 +11,7 @@ from zktwisted.testing.client import MemoryClient, MemoryEndpoint, Reply
 from zktwisted.testing.disk import MemoryDisk
 from zktwisted.testing.ensemble import MemoryEnsemble
 from zktwisted.testing.network import MemoryNetwork
+from zktwisted.testing.server import MemoryServer
 from zktwisted.testing.simulated import SimulatedClient
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "MemoryEndpoint",
     "MemoryEnsemble",
     "MemoryNetwork",
+    "MemoryServer",
     "Reply",
     "SimulatedClient",
     "Violation",
