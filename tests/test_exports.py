@@ -127,6 +127,7 @@ class ExportsTests(SynchronousTestCase):
                 "MemoryEndpoint",
                 "MemoryEnsemble",
                 "MemoryNetwork",
+            "MemoryServer",
                 "Reply",
                 "SimulatedClient",
                 "Violation",
