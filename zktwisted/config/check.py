@@ -28,7 +28,7 @@ WORDS = (
 
 
 # What a key is called whose value is nobody's business, be it one of ours or not.
-_SECRET = re.compile("passw|secret|superDigest|token", re.IGNORECASE)
+_SECRET = re.compile("pas+w|pwd|secret|superDigest|token", re.IGNORECASE)
 
 _LINES = {
     "server.": "A server of the ensemble: host, port while it leads, port of elections, role, client port.",
