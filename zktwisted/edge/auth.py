@@ -14,6 +14,7 @@ import ipaddress
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from enum import Enum
 from functools import lru_cache, partial
+from hmac import compare_digest
 from typing import TYPE_CHECKING, Protocol, cast
 
 from twisted.logger import Logger
@@ -199,7 +200,7 @@ class DigestProvider:
         if data is None:
             raise AuthFailedError("digest without data")
         digest = self._generate(data)
-        if digest == self._super_digest:
+        if self._super_digest is not None and compare_digest(digest.encode(), self._super_digest.encode()):
             return (SUPER, Id("digest", digest))
         return (Id("digest", digest),)
 
