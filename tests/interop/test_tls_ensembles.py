@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.authority import PASSWORD, Authority, Identity
+from tests.interop.clients import servers
 from tests.interop.conftest import MakeEnsemble
 from tests.interop.ensembles import JAVA, JAVA_395, OURS, until
 from tests.interop.load import under_load
@@ -179,7 +180,8 @@ def test_a_server_with_a_wrong_certificate(
     assert ensemble[3].mode() is not None
 
 
-def test_half_handshakes(stores: Stores, make_ensemble: MakeEnsemble) -> None:
+@pytest.mark.usefixtures("many_files")
+def test_a_thousand_half_handshakes(stores: Stores, make_ensemble: MakeEnsemble) -> None:
     """Who holds handshakes open on the ports of servers is cut off, and servers come and go meanwhile."""
     limit = {"ssl.quorum.handshakeDetectionTimeoutMillis": "2000"}
     ensemble = make_ensemble({1: OURS, 2: OURS, 3: OURS}, config={"sslQuorum": "true", **stores.settings(**limit)})
@@ -187,7 +189,7 @@ def test_half_handshakes(stores: Stores, make_ensemble: MakeEnsemble) -> None:
     follower = ensemble.follower()
     ports = [member.election_port for member in ensemble.running()] + [ensemble[ensemble.leader()].quorum_port]
     held = []
-    for port in ports * 100:
+    for port in ports * 250:
         held.append(socket.create_connection((HOST, port), SECONDS))
         held[-1].sendall(b"\x16\x03\x01\x02\x00\x01")
     ensemble.stop(follower)
@@ -196,3 +198,5 @@ def test_half_handshakes(stores: Stores, make_ensemble: MakeEnsemble) -> None:
         with closing(link), suppress(ConnectionError):
             while chunk := link.recv(4096):
                 assert chunk[:1] == b"\x15"
+    leader = ensemble[ensemble.leader()].running
+    assert int(servers.monitor(leader)["unsuccessful_handshake"]) >= 500  # on either port
