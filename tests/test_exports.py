@@ -122,15 +122,24 @@ class ExportsTests(SynchronousTestCase):
         """What other people's tests may use."""
         self.assertEqual(
             [
+                "Holdings",
+                "LeakError",
                 "MemoryClient",
                 "MemoryDisk",
                 "MemoryEndpoint",
                 "MemoryEnsemble",
                 "MemoryNetwork",
             "MemoryServer",
+                "RecordedRequest",
+                "Recording",
                 "Reply",
+                "Servers",
                 "SimulatedClient",
+                "TestEnsemble",
+                "TestServer",
+                "TrialZooKeeperMixin",
                 "Violation",
+                "ZooKeeperMixin",
             ],
             testing.__all__,
         )

@@ -28,6 +28,9 @@ OUTSIDE = frozenset(
     "subprocess tempfile threading time".split()
 )
 
+# Who may say that the global reactor is the one: a program's own surface, and a test case that trial runs.
+REACTOR_USERS = frozenset(("zktwisted.kit.cases", "zktwisted.tap"))
+
 
 @dataclass(frozen=True)
 class Room:
@@ -62,6 +65,8 @@ ROOMS = {
     ),
     "interfaces": Room(ours=("wire", "errors"), others=("zope",)),
     "edge": Room(ours=_EDGE, others=(*_TWISTED, "OpenSSL", "cryptography", "service_identity")),
+    # Whoever wants Kerberos installs the extra.
+    "edge.kerberos": Room(ours=_EDGE, others=("gssapi",)),
     # It moves the machine of elections, as the server's drivers move those of the broadcast.
     "edge.election": Room(ours=(*_EDGE, "zab"), others=_TWISTED),
     "server": Room(ours=_SERVER, others=_TWISTED),
@@ -72,6 +77,11 @@ ROOMS = {
     # Whoever wants TLS installs the extra; the rest of the client does without.
     "client.tls": Room(ours=("client", "wire", "errors"), others=(*_TWISTED, "OpenSSL", "cryptography")),
     "testing": Room(ours=(*_SERVER, "ops", "client", "testing"), others=_TWISTED),
+    # The testing kit: what is done to real servers, and how the tests of others come by them.
+    "kit": Room(ours=(*_SERVER, "kit"), others=_TWISTED),
+    "kit.credentials": Room(others=("cryptography",)),
+    "kit.kazoo": Room(ours=("config", "kit"), others=("kazoo",)),
+    "kit.plugin": Room(ours=("kit",), others=("pytest", "kazoo")),
     "tap": Room(ours=("server", "ops", "config", "errors", "_version"), others=_TWISTED),
     # A whole server answers four-letter words: the one module that puts it together may know who does.
     "server.run": Room(ours=(*_SERVER, "ops"), others=_TWISTED),
@@ -113,7 +123,7 @@ def check_imports(module: str, tree: ast.AST) -> Iterator[str]:
         if not top:
             yield f"{where}: relative import of {name}; write the full name"
         elif name.startswith("twisted.internet.reactor"):
-            if module != "zktwisted.tap":
+            if module not in REACTOR_USERS:
                 yield f"{where}: the global reactor; take one as an argument"
         elif top == "zktwisted":
             # `from zktwisted import wire` arrives as zktwisted.wire, `from zktwisted.wire import jute` one longer.
@@ -266,7 +276,7 @@ class RuleTests(SynchronousTestCase):
             self.assert_bites(f"zktwisted.{room}", "from twisted.internet import defer", "twisted")
 
     def test_reactor(self) -> None:
-        """Only the command-line module may import the global reactor, and also not by way of a name."""
+        """Only who faces the user may import the global reactor, and nobody by way of a name."""
         self.assert_quiet("zktwisted.tap", "def f():\n    from twisted.internet import reactor")
         for room in ("server.service", "edge.client", "testing.disk", "ops.admin"):
             self.assert_bites(f"zktwisted.{room}", "from twisted.internet import reactor", "reactor")
