@@ -11,7 +11,7 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
@@ -26,7 +26,15 @@ from zktwisted.config.ensemble import Address
 from zktwisted.config.jaas import Login, Users
 from zktwisted.edge.cnxmanager import QuorumCnxManager
 from zktwisted.edge.quorum import Dialer, QuorumFactory, QuorumProtocol
-from zktwisted.edge.quorumauth import Accepting, Connecting, Exchange, Guard, QuorumAuth, QuorumAuthError
+from zktwisted.edge.quorumauth import (
+    Accepting,
+    Connecting,
+    DigestAdmission,
+    Exchange,
+    Guard,
+    QuorumAuth,
+    QuorumAuthError,
+)
 from zktwisted.wire import quorum
 from zktwisted.wire.quorum import QuorumPacket, pack_bare
 from zktwisted.wire.quorumauth import ERROR, IN_PROGRESS, MAGIC, SUCCESS, AuthPacket, encode_auth, read_auth
@@ -41,9 +49,33 @@ REFUSED = encode_auth(ERROR, b"")
 PACKET = pack_bare(quorum.FOLLOWERINFO, 1 << 32)
 
 
+def admission_of(nonce: bytes = b"n" * 30) -> DigestAdmission:
+    """Who may call, with a nonce that can be foretold."""
+    return DigestAdmission(USERS, lambda size: nonce)
+
+
+def login_of(login: Login, nonce: bytes = b"c" * 30) -> DigestClient:
+    """As who calls, likewise."""
+    return DigestClient(
+        "zookeeper-quorum", "zk-quorum-sasl-md5", login.username, login.password, nonce, login.username
+    )
+
+
 def auth_of(login: Login | None = LOGIN, required: bool = True) -> QuorumAuth:
-    """What a server has, with nonces that can be foretold."""
-    return QuorumAuth(USERS, login, required, lambda size: b"n" * size)
+    """What a server has."""
+    return QuorumAuth(admission_of(), None if login is None else lambda host: login_of(login), required)
+
+
+def accepting_of(required: bool = True, nonce: bytes = b"n" * 30) -> Accepting:
+    """The side that was called."""
+    return Accepting(admission_of(nonce), required)
+
+
+def begun(login: Login) -> Connecting:
+    """The side that calls, when it has said its L{HELLO}."""
+    connecting = Connecting(login_of(login), maybeDeferred)
+    connecting.begin()
+    return connecting
 
 
 def recorded(path: str) -> Iterator[list[dict[str, Any]]]:
@@ -54,14 +86,6 @@ def recorded(path: str) -> Iterator[list[dict[str, Any]]]:
         if row.get("kind") == "sasl":
             connections.setdefault(row["conn"], []).append(row)
     yield from connections.values()
-
-
-def talk(calling: Exchange, called: Exchange) -> None:
-    """Let two sides talk until nothing is said any more."""
-    said = calling.begin()
-    while said:
-        answer = called.receive(said)
-        said = calling.receive(answer) if answer else b""
 
 
 class WireTests(SynchronousTestCase):
@@ -96,9 +120,10 @@ class ExchangeTests(SynchronousTestCase):
                 nonce = b64decode(directives(challenge[16:])["nonce"][0])
                 cnonce = b64decode(directives(response[16:])["cnonce"][0])
                 for size in (1, 7, 1000):
-                    accepting = Accepting(USERS, True, nonce)
-                    connecting = Connecting(LOGIN, cnonce)
-                    self.assertEqual((connecting.begin(), accepting.begin()), (hello_, b""))
+                    accepting = accepting_of(nonce=nonce)
+                    connecting = Connecting(login_of(LOGIN, cnonce), maybeDeferred)
+                    self.assertEqual(self.successResultOf(connecting.begin()), hello_)
+                    self.assertEqual(self.successResultOf(accepting.begin()), b"")
                     self.assertEqual(feed(accepting, hello_ + response + PACKET, size), challenge + success)
                     self.assertEqual(feed(connecting, challenge + success + PACKET, size), response)
                     self.assertEqual((accepting.done, accepting.user, connecting.done), (True, "test", True))
@@ -116,7 +141,7 @@ class ExchangeTests(SynchronousTestCase):
         ):
             for required in (True, False):
                 with self.subTest(f"{login} as {authzid}, {required}"):
-                    accepting = Accepting(USERS, required, b"n" * 30)
+                    accepting = accepting_of(required)
                     challenge = accepting.receive(HELLO)[16:]
                     client = DigestClient(
                         "zookeeper-quorum", "zk-quorum-sasl-md5", login.username, login.password, b"c" * 30, authzid
@@ -134,30 +159,30 @@ class ExchangeTests(SynchronousTestCase):
 
     def test_replay(self) -> None:
         """What was heard on one connection opens no other."""
-        heard = Accepting(USERS, True, b"n" * 30)
-        response = Connecting(LOGIN, b"c" * 30).receive(heard.receive(HELLO))
+        heard = accepting_of()
+        response = begun(LOGIN).receive(heard.receive(HELLO))
         heard.receive(response)
         self.assertEqual(heard.user, "test")
-        accepting = Accepting(USERS, True, b"m" * 30)
+        accepting = accepting_of(nonce=b"m" * 30)
         accepting.receive(HELLO)
         self.assertRaises(QuorumAuthError, accepting.receive, response)
 
     def test_no_exchange(self) -> None:
         """Who begins with something else is let in if that is allowed, and nothing of it is lost."""
         for first in (PACKET, message(b"vote"), b"\x16\x03\x01"):
-            plain = Accepting(USERS, False, b"n" * 30)
+            plain = accepting_of(False)
             self.assertEqual(plain.receive(first), b"")
             self.assertEqual((plain.done, plain.user, plain.rest), (True, None, first))
-            strict = Accepting(USERS, True, b"n" * 30)
+            strict = accepting_of()
             error = self.assertRaises(QuorumAuthError, strict.receive, first)
             self.assertEqual(error.farewell, b"")
-        undecided = Accepting(USERS, True, b"n" * 30)
+        undecided = accepting_of()
         self.assertEqual(undecided.receive(MAGIC[:7]), b"")
         self.assertFalse(undecided.done)
 
     def test_connecting_to_strangers(self) -> None:
         """Who lets everybody in without knowing the password is no server of ours."""
-        challenge = Accepting(USERS, True, b"n" * 30).receive(HELLO)
+        challenge = accepting_of().receive(HELLO)
         for answer in (
             encode_auth(SUCCESS, None),
             encode_auth(SUCCESS, b"rspauth=" + b"0" * 32),
@@ -170,16 +195,16 @@ class ExchangeTests(SynchronousTestCase):
             MAGIC + pack(">ii", 0, 1 << 30),
         ):
             with self.subTest(answer[:60]):
-                self.assertRaises(QuorumAuthError, Connecting(LOGIN, b"c" * 30).receive, answer)
+                self.assertRaises(QuorumAuthError, begun(LOGIN).receive, answer)
 
     @settings(deadline=None, derandomize=True, max_examples=150)
     @given(st.lists(st.binary(max_size=30) | st.sampled_from([MAGIC, HELLO, REFUSED, bytes(8)]), max_size=6))
     def test_anything(self, pieces: list[bytes]) -> None:
         """Whatever comes is waited out, passed on, or ends the connection; nobody gets in by it."""
         for side in (
-            Accepting(USERS, True, b"n" * 30),
-            Accepting(USERS, False, b"n" * 30),
-            Connecting(LOGIN, b"c" * 30),
+            accepting_of(),
+            accepting_of(False),
+            begun(LOGIN),
         ):
             try:
                 for piece in pieces:
@@ -191,7 +216,7 @@ class ExchangeTests(SynchronousTestCase):
 
     def test_long_tokens(self) -> None:
         """They are not waited for."""
-        accepting = Accepting(USERS, True, b"n" * 30)
+        accepting = accepting_of()
         self.assertRaises(QuorumAuthError, accepting.receive, MAGIC + pack(">ii", 0, 65537))
 
 
@@ -229,7 +254,7 @@ class QuorumTests(SynchronousTestCase):
         challenge = transport.value()
         transport.clear()
         self.assertEqual(listener.events, [])
-        connection.dataReceived(Connecting(LOGIN, b"c" * 30).receive(challenge) + PACKET)
+        connection.dataReceived(begun(LOGIN).receive(challenge) + PACKET)
         self.assertEqual(listener.events, ["connected", QuorumPacket(quorum.FOLLOWERINFO, 1 << 32), "read"])
         self.assertIn(b"rspauth=", transport.value())
         self.successResultOf(connection.ready())
@@ -238,7 +263,7 @@ class QuorumTests(SynchronousTestCase):
         """It is told so, and no receiver hears of it."""
         connection, transport, listener, _ = self.made(auth_of().accepting)
         connection.dataReceived(HELLO)
-        response = Connecting(WRONG, b"c" * 30).receive(transport.value())
+        response = begun(WRONG).receive(transport.value())
         transport.clear()
         connection.dataReceived(response)
         self.assertEqual((transport.value(), transport.disconnecting), (REFUSED, True))
@@ -296,7 +321,7 @@ class DialerTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def dial(self, *hosts: str, login: Login = LOGIN) -> Deferred[QuorumProtocol]:
-        guard = Guard(auth_of(login).connecting, self.clock, 5.0)
+        guard = Guard(lambda: auth_of(login).connecting("a"), self.clock, 5.0)
         dialer = Dialer(self.network, self.clock, self.clock.seconds, pause=0.1, limit=20.0)
         addresses = [Address(host, 2888) for host in hosts]
         return Deferred.fromCoroutine(dialer.connect(addresses, QuorumFactory(self.listener, 1000, guard)))
@@ -315,7 +340,7 @@ class DialerTests(SynchronousTestCase):
         dialing = self.dial("a")
         protocol, transport = self.answer("a")
         self.assertEqual(transport.value(), HELLO)
-        leader = Accepting(USERS, True, b"n" * 30)
+        leader = accepting_of()
         transport.clear()
         protocol.dataReceived(leader.receive(HELLO))
         self.assertNoResult(dialing)
@@ -328,7 +353,7 @@ class DialerTests(SynchronousTestCase):
         """It is not tried again at once."""
         dialing = self.dial("a", login=WRONG)
         protocol, transport = self.answer("a")
-        protocol.dataReceived(Accepting(USERS, True, b"n" * 30).receive(HELLO) + REFUSED)
+        protocol.dataReceived(accepting_of().receive(HELLO) + REFUSED)
         self.failureResultOf(dialing, QuorumAuthError)
         self.assertTrue(transport.disconnecting)
         self.assertEqual(self.listener.events, [])
@@ -350,7 +375,7 @@ class DialerTests(SynchronousTestCase):
         dialing = self.dial("a", "b")
         _, slow = self.answer("a")
         protocol, transport = self.answer("b")
-        leader = Accepting(USERS, True, b"n" * 30)
+        leader = accepting_of()
         transport.clear()
         protocol.dataReceived(leader.receive(HELLO))
         protocol.dataReceived(leader.receive(transport.value()))
@@ -382,8 +407,8 @@ class ElectionTests(SynchronousTestCase):
 
     def through(self, line: Line, login: Login = LOGIN) -> bytes:
         """Authenticate as the one that has called; return what is said afterwards."""
-        connecting = Connecting(login, b"c" * 30)
-        said = connecting.begin()
+        connecting = begun(login)
+        said = HELLO
         while said and not connecting.done:
             line.protocol.dataReceived(said)
             said = connecting.receive(line.written())
@@ -446,7 +471,7 @@ class ElectionTests(SynchronousTestCase):
         self.assertTrue(written.endswith(b"10.0.0.2:3888" + HELLO))
         self.manager.send(1, message(b"newer"))
         self.assertEqual((len(self.wires.attempts), line.written()), (1, b""))
-        accepting = Accepting(USERS, True, b"n" * 30)
+        accepting = accepting_of()
         line.protocol.dataReceived(accepting.receive(HELLO))
         self.assertFalse(self.manager.heard)
         line.protocol.dataReceived(accepting.receive(line.written()))
@@ -460,7 +485,7 @@ class ElectionTests(SynchronousTestCase):
         line = self.wires.attempts[-1].succeed()
         self.assertFalse(line.disconnecting)
         line.written()
-        accepting = Accepting(USERS, True, b"n" * 30)
+        accepting = accepting_of()
         line.protocol.dataReceived(accepting.receive(HELLO))
         line.protocol.dataReceived(accepting.receive(line.written()))
         self.assertTrue(line.disconnecting)

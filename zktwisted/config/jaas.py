@@ -14,10 +14,10 @@ JAAS files: the names and passwords that a Java server's C{java.security.auth.lo
     };
 
 Read as Java's C{ConfigFile} reads them: strings in either kind of quotes with C's escapes, comments of C++, one or more
-modules a section.  Of the modules only C{DigestLoginModule} means something here.  What a file keeps secret is in no
-message and in no C{repr}.
+modules a section.  Of the modules C{DigestLoginModule} and C{Krb5LoginModule} mean something here; a section with both
+is one of Kerberos, as in Java.  What a file keeps secret is in no message and in no C{repr}.
 
-This module knows the form of the file and the options of that module; it does not know what authentication is.
+This module knows the form of the file and the options of those modules; it does not know what authentication is.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from zktwisted.config.kerberos import KerberosLogin, NoNameError, parse_principal
 from zktwisted.errors import ConfigError
 
 __all__ = ["JAAS_KEY", "Jaas", "Login", "LoginModule", "Users", "parse_jaas", "read_jaas"]
@@ -36,6 +37,8 @@ JAAS_KEY = "java.security.auth.login.config"
 
 _DIGEST = "DigestLoginModule"
 _KERBEROS = "Krb5LoginModule"
+_KEYTAB_EXAMPLE = 'write useKeyTab=true keyTab="FILE" principal="SERVICE/HOST@REALM"'
+_KEYTAB_BEGINNING = b"\x05"
 _FLAGS = ("required", "requisite", "sufficient", "optional")
 _EXAMPLE = 'write: Section { org.apache.zookeeper.server.auth.DigestLoginModule required user_NAME="PASSWORD"; };'
 
@@ -109,6 +112,22 @@ class LoginModule:
         self.options = dict(options)
         self.line = line
 
+    @property
+    def simple(self) -> str:
+        """Its class without the package."""
+        return self.name.rpartition(".")[2]
+
+    def switch(self, option: str) -> bool:
+        """
+        An option that is true or false; false if it is not there.
+
+        @raise ValueError: it is neither.
+        """
+        value = self.options.get(option, "false").lower()
+        if value not in ("true", "false"):
+            raise ValueError(f"{option} is neither true nor false")
+        return value == "true"
+
     def __repr__(self) -> str:
         return f"<LoginModule {self.name}: {', '.join(sorted(self.options))}>"
 
@@ -153,6 +172,68 @@ class Jaas:
                 return Login(username, password)
         raise self._error(section, "has no username with a password", 'add username="NAME" password="PASSWORD"')
 
+    def accepting(self, section: str) -> Users | KerberosLogin:
+        """
+        Who a section lets in: its users, or those for whom Kerberos vouches to the principal that it names.
+
+        @raise ConfigError: there is no such section, or it does not say it.
+        """
+        module = self._kerberos(section)
+        if module is None:
+            return self.users(section)
+        login = self._kerberos_login(section, module)
+        if not login.use_keytab or login.principal is None:
+            raise self._error(section, "does not say where its key is", _KEYTAB_EXAMPLE)
+        principal = login.principal
+        try:
+            host = parse_principal(principal if "@" in principal else f"{principal}@").host
+        except NoNameError:
+            host = None
+        if not host:
+            raise self._error(section, f"has the principal {principal}, which is no service", _KEYTAB_EXAMPLE)
+        return login
+
+    def calling(self, section: str) -> Login | KerberosLogin:
+        """
+        With what a section logs in.
+
+        @raise ConfigError: there is no such section, or it does not say it.
+        """
+        module = self._kerberos(section)
+        if module is None:
+            return self.login(section)
+        login = self._kerberos_login(section, module)
+        if login.use_keytab and (login.principal is None or login.keytab is None):
+            raise self._error(section, "does not say where its key is, and of whom", _KEYTAB_EXAMPLE)
+        if not login.use_keytab and not login.use_cache:
+            remedy = f"{_KEYTAB_EXAMPLE}, or useTicketCache=true"
+            raise self._error(section, "has neither key nor tickets, and nobody to ask for a password", remedy)
+        return login
+
+    def _kerberos(self, section: str) -> LoginModule | None:
+        return next((module for module in self._modules(section) if module.simple == _KERBEROS), None)
+
+    def _kerberos_login(self, section: str, module: LoginModule) -> KerberosLogin:
+        options = module.options
+        try:
+            use_keytab, use_cache = module.switch("useKeyTab"), module.switch("useTicketCache")
+        except ValueError as error:
+            raise self._error(section, f"has a module whose option {error}", "write true or false") from None
+        keytab = options.get("keyTab", "").removeprefix("FILE:")
+        cache = options.get("ticketCache", "").removeprefix("FILE:")
+        login = KerberosLogin(options.get("principal"), use_keytab, keytab or None, use_cache, cache or None)
+        if login.use_keytab and login.keytab is not None:
+            try:
+                with open(login.keytab, "rb") as file:
+                    beginning = file.read(1)
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or str(error)
+                remedy = "name a keytab that this user can read"
+                raise self._error(section, f"names {keytab}, which cannot be read: {reason}", remedy) from error
+            if beginning != _KEYTAB_BEGINNING:
+                raise self._error(section, f"names {keytab}, which is no keytab", "write one with kadmin's ktadd")
+        return login
+
     def _modules(self, section: str) -> tuple[LoginModule, ...]:
         modules = self.sections.get(section)
         if modules is None:
@@ -161,10 +242,7 @@ class Jaas:
                 f"there is no section {section}", file=self.file, remedy=f"add it; the sections that are there: {there}"
             )
         for module in modules:
-            simple = module.name.rpartition(".")[2]
-            if simple == _KERBEROS:
-                raise self._error(section, "asks for Kerberos, which is not supported", "use DigestLoginModule")
-            if simple != _DIGEST:
+            if module.simple not in (_DIGEST, _KERBEROS):
                 raise self._error(section, f"asks for {module.name}, which is not known", f"use {_DIGEST}")
         return modules
 

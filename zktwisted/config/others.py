@@ -48,7 +48,9 @@ _ASYNCHRONOUS = Ignored("all input and output is asynchronous here")
 _ONE_IMPLEMENTATION = Ignored("there is one implementation, which needs no such choice")
 _DIAGNOSTIC = Ignored("a diagnostic of the Java server")
 _TESTING = Ignored("it exists for tests of the Java server")
-_KERBEROS = Ignored("Kerberos is not supported; a JAAS section that asks for it is refused")
+_REALM = Ignored("a section of the JAAS file that asks for Kerberos needs its configuration in any case")
+_TICKETS = Ignored("tickets are got and renewed by the library of Kerberos")
+_OF_CLIENTS = Ignored("it is read by clients")
 _NETTY = Ignored("Twisted serves the connections")
 _LOGGING = Ignored("logs are Twisted's here: see twist --log-file and --log-format")
 
@@ -77,13 +79,9 @@ _NAMES: dict[str, Refused | Ignored | Kept] = {
     "serverCnxnFactory": Ignored("Twisted serves the connections, whichever factory is named"),
     "initialConfig": Ignored("Java does not use it either"),
     "netty.*": _NETTY,
-    "quorum.auth.kerberos.servicePrincipal": _KERBEROS,
-    "requireKerberosConfig": _KERBEROS,
-    "kerberos.*": _KERBEROS,
-    "security.auth_to_local": _KERBEROS,
-    "kinit": _KERBEROS,
-    "server.realm": _KERBEROS,
-    "server.principal": _KERBEROS,
+    "requireKerberosConfig": _REALM,
+    "kinit": _TICKETS,
+    "server.principal": _OF_CLIENTS,
     "quorum.cnxn.threads.size": _THREADS,
     "intBufferStartingSizeBytes": _THREADS,
     "commitProcessor.*": _THREADS,

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from zktwisted.config.ensemble import OBSERVER, Ensemble, Member
 from zktwisted.config.fields import Key, render
+from zktwisted.config.kerberos import KerberosNames
 from zktwisted.config.secure import PROFILES, SECURE
 from zktwisted.config.settings import Settings
 from zktwisted.config.tls import CLIENT_AUTH
@@ -185,6 +187,15 @@ class ServerConfig(Settings):
             return "sessionRequireClientSASLAuth"
         return "requireClientAuthScheme" if self.require_client_auth_scheme else "enforce.auth.schemes"
 
+    def kerberos_names(self, default_realm: str = "") -> KerberosNames:
+        """What principals are called, on a machine of some realm."""
+        return KerberosNames(
+            self.auth_to_local,
+            default_realm,
+            remove_host=self.remove_host_from_principal,
+            remove_realm=self.remove_realm_from_principal,
+        )
+
     @property
     def quorum_tls(self) -> bool:
         """Whether servers may use TLS among each other."""
@@ -301,6 +312,14 @@ def _contradictions_of_authentication(config: ServerConfig) -> Iterator[tuple[st
             "enforce.auth.enabled is true, so enforce.auth.schemes must be configured",
             "write enforce.auth.schemes=digest, for example",
         )
+    try:
+        config.kerberos_names()
+    except ValueError as error:
+        yield "auth_to_local", str(error), "write rules such as RULE:[2:$1](ann.*)s/n/m/g, and DEFAULT"
+    service = config.quorum_auth_kerberos_service_principal
+    if not re.fullmatch(r"[^/@\\]+/[^/@\\]+(@[^/@\\]+)?", service):
+        message = f"{service} is no service on a host"
+        yield "quorum_auth_kerberos_service_principal", message, "write zkquorum/_HOST, for example"
     required = set(config.require_client_auth_scheme)
     others = {
         "sessionRequireClientSASLAuth": {"sasl"} if config.session_require_client_sasl_auth else required,

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from zktwisted.config.fields import Kind, Section, setting
+from zktwisted.config.kerberos import DEFAULT_RULES
 from zktwisted.config.tls import TlsSettings
 
 __all__ = ["Settings"]
@@ -350,7 +351,7 @@ class Settings(TlsSettings):
     )
     jaas_file: str = setting(
         "java.security.auth.login.config", "",
-        "JAAS file with the names and passwords for SASL; its section C{Server} is for clients.",
+        "JAAS file with the passwords or keytabs for SASL; its section C{Server} is for clients.",
         kind=Kind.PATH, section=AUTH, prefixed=False, default_text="none"
     )
     sasl_server_section: str = setting(
@@ -371,7 +372,18 @@ class Settings(TlsSettings):
         section=AUTH
     )
     fips_mode: bool = setting(
-        "fips-mode", False, "Refuse a configuration that needs DIGEST-MD5, the mechanism of SASL.", section=AUTH
+        "fips-mode", False, "Refuse a configuration that needs DIGEST-MD5.", section=AUTH
+    )
+    auth_to_local: str = setting(
+        "security.auth_to_local", DEFAULT_RULES,
+        "Rules that make short names of Kerberos principals: C{RULE:[1:$1](...)s/.../.../} and C{DEFAULT}.",
+        section=AUTH
+    )
+    remove_host_from_principal: bool = setting(
+        "kerberos.removeHostFromPrincipal", False, "Leave the host out of the identities of Kerberos.", section=AUTH
+    )
+    remove_realm_from_principal: bool = setting(
+        "kerberos.removeRealmFromPrincipal", False, "Leave the realm out of the identities of Kerberos.", section=AUTH
     )
 
     # -- operations
@@ -541,5 +553,14 @@ class Settings(TlsSettings):
     quorum_auth_server_sasl_login_context: str = setting(
         "quorum.auth.server.saslLoginContext", "QuorumServer", "Section of the JAAS file: who may call.", strict=True,
         section=ENSEMBLE, ensemble=True
+    )
+    quorum_auth_kerberos_service_principal: str = setting(
+        "quorum.auth.kerberos.servicePrincipal", "zkquorum/localhost",
+        "The principal of the servers that are called; for the host C{_HOST} that of their server line.", strict=True,
+        section=ENSEMBLE, ensemble=True, prefixed=False
+    )
+    server_realm: str = setting(
+        "zookeeper.server.realm", "", "The realm of the servers that are called.", section=ENSEMBLE,
+        ensemble=True, prefixed=False, default_text="that of the principal of QuorumLearner"
     )
     # fmt: on

@@ -12,6 +12,7 @@ from struct import Struct
 from typing import Any
 from typing import Protocol as Interface
 
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IAddress, IPushProducer, ITCPTransport
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger
@@ -77,6 +78,7 @@ class ElectionProtocol(Protocol):
         self._buffer = bytearray()
         self._exchange: Exchange | None = None
         self._authenticated: Callable[[], None] = lambda: None
+        self._beginning: Deferred[None] = succeed(None)
         self._closed = False
 
     # -- Protocol
@@ -127,7 +129,12 @@ class ElectionProtocol(Protocol):
         @param then: called when the other end has come through it, or need not.
         """
         self._exchange, self._authenticated = exchange, then
-        self.write(exchange.begin())
+        self._beginning = exchange.begin().addCallbacks(self.write, self._cannot_begin)
+
+    def _cannot_begin(self, reason: Failure) -> None:
+        if reason.check(CancelledError) is None:
+            log.info("No election connection with {peer}: {reason}", peer=self.peer, reason=reason.getErrorMessage())
+            self.close()
 
     def _authenticate(self, exchange: Exchange) -> bool:
         data = bytes(self._buffer)
@@ -157,6 +164,7 @@ class ElectionProtocol(Protocol):
     def connectionLost(self, reason: Failure = None) -> None:  # type: ignore[assignment]
         """See C{IProtocol}."""
         self.over = True
+        self._beginning.cancel()
         if self._exchange is not None and not self._closed and self._exchange.end_of_input():
             self._authenticated()  # it may only have wanted to be called
         self._closed = True

@@ -374,12 +374,13 @@ class QuorumCnxManager:
         assert connection.sid is not None
         connection.write(self._introduction())
         auth = self._auth
-        if auth is None or not auth.calls or not self._configured(connection.sid):
+        addresses = self._configured(connection.sid)
+        if auth is None or not auth.calls or not addresses:
             self._called(connection)
         else:
             self._peer(connection.sid).proving = connection
             self._await(connection)
-            connection.authenticate(auth.connecting(), lambda: self._called(connection))
+            connection.authenticate(auth.connecting(addresses[0].host), lambda: self._called(connection))
 
     def _called(self, connection: ElectionProtocol) -> None:
         """Somebody is reached, and knows who we are (spec: election 2.6)."""

@@ -79,6 +79,7 @@ class QuorumProtocol(TwistedProtocol):
         self._data_max = data_max
         self._guard = guard
         self._exchange: Exchange | None = None
+        self._beginning: Deferred[None] = succeed(None)
         self._ready: Deferred[None] | None = None
         self._buffer = b""
         self._take_image: Callable[[bytes], bytes | None] | None = None
@@ -97,7 +98,11 @@ class QuorumProtocol(TwistedProtocol):
             self._receiver.connected(self)
         else:
             self._exchange = self._guard.begin(self)
-            self.transport.write(self._exchange.begin())
+            self._beginning = self._exchange.begin().addCallbacks(self.transport.write, self._cannot_begin)
+
+    def _cannot_begin(self, reason: Failure) -> None:
+        if reason.check(CancelledError) is None:
+            self._refuse(QuorumAuthError(reason.getErrorMessage()))
 
     def ready(self) -> Deferred[None]:
         """
@@ -121,11 +126,8 @@ class QuorumProtocol(TwistedProtocol):
         try:
             answer = exchange.receive(data)
         except QuorumAuthError as error:
-            log.info("Closing the connection with {peer}: {reason}", peer=self.peer, reason=str(error))
-            self.closed = True
             self.transport.write(error.farewell)
-            self.transport.loseConnection()
-            self._unknown(error)
+            self._refuse(error)
             return b""
         self.transport.write(answer)
         if not exchange.done:
@@ -138,6 +140,12 @@ class QuorumProtocol(TwistedProtocol):
             ready.callback(None)
         return exchange.rest
 
+    def _refuse(self, error: QuorumAuthError) -> None:
+        log.info("Closing the connection with {peer}: {reason}", peer=self.peer, reason=str(error))
+        self.closed = True
+        self.transport.loseConnection()
+        self._unknown(error)
+
     def _leave_guard(self) -> None:
         if self._guard is not None:
             self._guard.forget(self)
@@ -145,6 +153,7 @@ class QuorumProtocol(TwistedProtocol):
     def _unknown(self, reason: Exception) -> None:
         """It is over before the other side was known: no receiver has heard of it."""
         self._leave_guard()
+        self._beginning.cancel()
         self._exchange = None
         ready, self._ready = self._ready, None
         if ready is not None:

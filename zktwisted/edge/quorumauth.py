@@ -4,38 +4,59 @@ Servers that authenticate to one another: the exchange, on election and quorum p
 L{Accepting} and L{Connecting} are its two sides, as values: bytes in, bytes out, done or failed.  L{QuorumAuth} is what
 a server needs to begin one, and L{Guard} lets nobody through to a role who has not come through his.
 
-With DIGEST-MD5 a server is whatever user its JAAS file says, and usually all are the same one.  Nobody may act as
-somebody else: the name that is asked for has to be the name that was shown (CVE-2023-44981 was a check that somebody
-could do without).
+With DIGEST-MD5 a server is whatever user its JAAS file says, and usually all are the same one; with Kerberos it is a
+service on one of the hosts of the ensemble.  Nobody may act as somebody else: the name that is asked for has to be the
+name that was shown, and who has none of the right form is not let in (CVE-2023-44981 was a check that somebody could do
+without).
 
 Rules: spec: election 3.1.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from secrets import token_bytes
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from zktwisted.config.jaas import Login, Users
+from zktwisted.config.kerberos import KerberosLogin, NoNameError, parse_principal
 from zktwisted.config.logins import read_logins
 from zktwisted.errors import ProtocolError
+from zktwisted.wire.gssapi import GssClient, GssResponse, GssServer
 from zktwisted.wire.quorumauth import ERROR, IN_PROGRESS, MAGIC, SUCCESS, encode_auth, read_auth
-from zktwisted.wire.sasl import NONCE_BYTES, DigestClient, DigestServer, SaslError
+from zktwisted.wire.sasl import NONCE_BYTES, DigestClient, DigestResponse, DigestServer, SaslError
 
 if TYPE_CHECKING:
     from zktwisted.config import ServerConfig
 
-__all__ = ["Accepting", "Connecting", "Exchange", "Guard", "QuorumAuth", "QuorumAuthError"]
+__all__ = [
+    "Accepting",
+    "Admission",
+    "Connecting",
+    "DigestAdmission",
+    "Exchange",
+    "Guard",
+    "KerberosAdmission",
+    "QuorumAuth",
+    "QuorumAuthError",
+]
 
 log = Logger()
 
 _SERVICE, _SERVER = "zookeeper-quorum", "zk-quorum-sasl-md5"
+#: In the name of a service: the host of the server that is called.
+_HOST = "_HOST"
 #: How many connections may be in an exchange at a time; the oldest goes first.
 _PENDING_MAX = 100
+
+
+InThread: TypeAlias = Callable[[Callable[[], bytes]], "Deferred[bytes]"]
+"""Calls something where nobody has to wait for it."""
 
 
 class QuorumAuthError(ProtocolError):
@@ -61,8 +82,12 @@ class Exchange(Protocol):
     done: bool
     rest: bytes
 
-    def begin(self) -> bytes:
-        """What to write before anything is read."""
+    def begin(self) -> Deferred[bytes]:
+        """
+        What to write before anything is read.
+
+        Fails with L{QuorumAuthError}: the connection is to be closed.
+        """
 
     def receive(self, data: bytes) -> bytes:
         """
@@ -75,6 +100,72 @@ class Exchange(Protocol):
         """Nothing more will come: whether what was said before the exchange counts nevertheless."""
 
 
+class Admission(Protocol):
+    """What those who call have to show."""
+
+    def begin(self) -> DigestServer | GssServer:
+        """Begin an exchange."""
+
+    def judge(self, response: Any) -> bytes | None:
+        """
+        Look at what an exchange has led to, and return what is still to be said.
+
+        @raise SaslError: it is not enough.
+        """
+
+
+class DigestAdmission:
+    """Whoever knows the password of one of the users."""
+
+    def __init__(self, users: Users, random: Callable[[int], bytes] = token_bytes) -> None:
+        """@param random: gives as many random bytes as it is asked for."""
+        self._users = users
+        self._random = random
+
+    def begin(self) -> DigestServer:
+        """See L{Admission}."""
+        return DigestServer(_SERVICE, _SERVER, self._random(NONCE_BYTES))
+
+    def judge(self, response: DigestResponse) -> bytes:
+        """See L{Admission}."""
+        password = self._users.password(response.username)
+        fits = response.checkPassword("" if password is None else password)
+        if password is None or not fits:
+            raise SaslError(f"{response.username!r} has not shown that it is that")
+        if response.authzid != response.username:
+            raise SaslError(f"{response.username!r} asks to act as another")
+        return response.answer
+
+
+class KerberosAdmission:
+    """Whoever is a service on a host of the ensemble."""
+
+    def __init__(self, begin: Callable[[], GssServer], hosts: Collection[str]) -> None:
+        """
+        @param begin: begins an exchange.
+        @param hosts: the hosts of the ensemble's servers, as their lines name them.
+        """
+        self._begin = begin
+        # Principals are mostly written in small letters (and _HOST is), whatever the server lines are.
+        self._hosts = frozenset(hosts) | {host.lower() for host in hosts}
+
+    def begin(self) -> GssServer:
+        """See L{Admission}."""
+        return self._begin()
+
+    def judge(self, response: GssResponse) -> None:
+        """See L{Admission}."""
+        name = response.username
+        if response.authzid != name:
+            raise SaslError(f"{name!r} asks to act as another")
+        try:
+            host = parse_principal(name).host
+        except NoNameError as error:
+            raise SaslError(f"{name!r} is no service on a host: {error}") from error
+        if host not in self._hosts:
+            raise SaslError(f"{name!r} is no service on a host of this ensemble")
+
+
 class Accepting:
     """
     The side that was called, and wants to know by whom.
@@ -82,25 +173,24 @@ class Accepting:
     @ivar user: who it is, C{None} as long as that is not known.
     """
 
-    def __init__(self, users: Users, required: bool, nonce: bytes) -> None:
+    def __init__(self, admission: Admission, required: bool) -> None:
         """@param required: whether the connection is closed if nobody shows who he is."""
         self.done = False
         self.rest = b""
         self.user: str | None = None
-        self._users = users
+        self._admission = admission
         self._required = required
-        self._mechanism = DigestServer(_SERVICE, _SERVER, nonce)
-        self._challenged = False
+        self._mechanism: DigestServer | GssServer | None = None
         self._buffer = b""
 
-    def begin(self) -> bytes:
+    def begin(self) -> Deferred[bytes]:
         """See L{Exchange}."""
-        return b""
+        return succeed(b"")
 
     def receive(self, data: bytes) -> bytes:
         """See L{Exchange}."""
         self._buffer += data
-        if not self._challenged and not MAGIC.startswith(self._buffer[:8]):
+        if self._mechanism is None and not MAGIC.startswith(self._buffer[:8]):
             if self._required:
                 raise QuorumAuthError("it does not authenticate")
             self._end()
@@ -124,19 +214,15 @@ class Accepting:
         return out
 
     def _step(self, token: bytes) -> bytes:
-        if not self._challenged:
-            self._challenged = True
-            return encode_auth(IN_PROGRESS, self._mechanism.challenge)
-        response = self._mechanism.response(token)
-        password = self._users.password(response.username)
-        fits = response.checkPassword("" if password is None else password)
-        if password is None or not fits:
-            raise SaslError(f"{response.username!r} has not shown that it is that")
-        if response.authzid != response.username:
-            raise SaslError(f"{response.username!r} asks to act as another")
-        self.user = response.username
+        if self._mechanism is None:
+            self._mechanism = self._admission.begin()
+        said = self._mechanism.step(token)
+        if isinstance(said, bytes):
+            return encode_auth(IN_PROGRESS, said)
+        answer = self._admission.judge(said)
+        self.user = said.username
         self._end()
-        return encode_auth(SUCCESS, response.answer)
+        return encode_auth(SUCCESS, answer)
 
     def _end(self) -> None:
         self.done = True
@@ -150,19 +236,32 @@ class Accepting:
 class Connecting:
     """The side that calls, and shows who it is."""
 
-    def __init__(self, login: Login, nonce: bytes) -> None:
+    def __init__(self, mechanism: DigestClient | GssClient, in_thread: InThread) -> None:
+        """@param in_thread: where the mechanism may begin, since that can take long."""
         self.done = False
         self.rest = b""
-        self._mechanism = DigestClient(_SERVICE, _SERVER, login.username, login.password, nonce, login.username)
+        self._mechanism = mechanism
+        self._in_thread = in_thread
+        self._begun = False
         self._buffer = b""
 
-    def begin(self) -> bytes:
+    def begin(self) -> Deferred[bytes]:
         """See L{Exchange}."""
-        return encode_auth(IN_PROGRESS, b"")
+        return self._in_thread(self._mechanism.begin).addCallbacks(self._begin, self._cannot_begin)
+
+    def _begin(self, token: bytes) -> bytes:
+        self._begun = True
+        return encode_auth(IN_PROGRESS, token)
+
+    def _cannot_begin(self, reason: Failure) -> Failure:
+        reason.trap(SaslError)
+        return Failure(QuorumAuthError(reason.getErrorMessage()))
 
     def receive(self, data: bytes) -> bytes:
         """See L{Exchange}."""
         self._buffer += data
+        if not self._begun:
+            raise QuorumAuthError("it answers before it was asked")
         out = b""
         try:
             while not self.done:
@@ -191,52 +290,129 @@ class Connecting:
         return False
 
 
+class Errands:
+    """
+    Calls that may take long, one after the other.
+
+    They wait for somebody else, who may never answer: one is all that others who need threads have to do without.
+    """
+
+    def __init__(self, in_thread: InThread) -> None:
+        """@param in_thread: calls something in a thread."""
+        self._in_thread = in_thread
+        self._waiting: dict[Deferred[bytes], Callable[[], bytes]] = {}
+        self._busy = False
+
+    def run(self, call: Callable[[], bytes]) -> Deferred[bytes]:
+        """Call something when its turn has come; it is left out if it is cancelled before."""
+        done: Deferred[bytes] = Deferred(self._cancelled)
+        self._waiting[done] = call
+        self._next()
+        return done
+
+    def _cancelled(self, done: Deferred[bytes]) -> None:
+        self._waiting.pop(done, None)
+
+    def _next(self) -> None:
+        if self._busy or not self._waiting:
+            return
+        done = next(iter(self._waiting))
+        self._busy = True
+        self._in_thread(self._waiting.pop(done)).addBoth(self._done, done)
+
+    def _done(self, result: Any, done: Deferred[bytes]) -> None:
+        self._busy = False
+        if not done.called:  # nobody waits for it any more
+            done.callback(result)
+        self._next()
+
+
 class QuorumAuth:
     """What a server needs to authenticate to others, and to let them authenticate."""
 
     def __init__(
         self,
-        users: Users,
-        login: Login | None = None,
+        admission: Admission,
+        login: Callable[[str], DigestClient | GssClient] | None = None,
         required: bool = False,
-        random: Callable[[int], bytes] = token_bytes,
+        in_thread: InThread = maybeDeferred,
     ) -> None:
         """
-        @param users: who may call us.
-        @param login: as whom we call others; C{None}: without an exchange.
+        @param admission: who may call us.
+        @param login: begins to show the server on a host who calls; C{None}: we call without an exchange.
         @param required: whether others have to authenticate.
-        @param random: gives as many random bytes as it is asked for.
+        @param in_thread: calls something that may take long, and cannot be hurried.
         """
-        self._users = users
+        self._admission = admission
         self._login = login
         self._required = required
-        self._random = random
+        self._in_thread = in_thread
 
     @classmethod
-    def from_config(cls, config: ServerConfig) -> QuorumAuth | None:
+    def from_config(cls, config: ServerConfig, in_thread: InThread) -> QuorumAuth | None:
         """
         What the settings C{quorum.auth.*} say; C{None}: there are no exchanges.
 
-        @raise ConfigError: see L{read_logins}.
+        @param in_thread: calls something in a thread.
+        @raise ConfigError: see L{read_logins}; or the keytab of Kerberos holds another key.
         """
-        logins = read_logins(config)
-        if logins.servers is None:
+        servers, learner = read_logins(config)[1:]
+        if servers is None:
             return None
-        return cls(logins.servers, logins.learner, config.quorum_auth_server_require_sasl)
+        admission, required = _admission(servers, config), config.quorum_auth_server_require_sasl
+        if isinstance(learner, KerberosLogin):
+            return cls(admission, _kerberos_login(learner, config), required, Errands(in_thread).run)
+        return cls(admission, None if learner is None else _digest_login(learner), required)
 
     def accepting(self) -> Accepting:
         """Begin as the side that was called."""
-        return Accepting(self._users, self._required, self._random(NONCE_BYTES))
+        return Accepting(self._admission, self._required)
 
     @property
     def calls(self) -> bool:
         """Whether this server authenticates to those that it calls."""
         return self._login is not None
 
-    def connecting(self) -> Connecting:
-        """Begin as the side that calls."""
+    def connecting(self, host: str) -> Connecting:
+        """Begin as the side that calls a server, on the host that its line names."""
         assert self._login is not None, "nobody to log in as"
-        return Connecting(self._login, self._random(NONCE_BYTES))
+        return Connecting(self._login(host), self._in_thread)
+
+
+def _admission(accepted: Users | KerberosLogin, config: ServerConfig) -> Admission:
+    if isinstance(accepted, Users):
+        return DigestAdmission(accepted)
+    from zktwisted.edge.kerberos import Acceptor
+
+    acceptor = Acceptor(accepted, config.jaas_file)
+    ensemble = config.ensemble
+    assert ensemble is not None, "servers are of an ensemble"
+    hosts = {address.host for member in ensemble.members for address in member.addresses}
+    return KerberosAdmission(lambda: GssServer(acceptor.context()), hosts)
+
+
+def _digest_login(login: Login) -> Callable[[str], DigestClient]:
+    def begin(host: str) -> DigestClient:
+        nonce = token_bytes(NONCE_BYTES)
+        return DigestClient(_SERVICE, _SERVER, login.username, login.password, nonce, login.username)
+
+    return begin
+
+
+def _kerberos_login(login: KerberosLogin, config: ServerConfig) -> Callable[[str], GssClient]:
+    from zktwisted.edge.kerberos import Initiator
+
+    initiator = Initiator(login)
+    service, _, realm = config.quorum_auth_kerberos_service_principal.partition("@")
+    # As with Java's servers, who call services of their own realm unless they are told another.
+    realm = realm or config.server_realm or (login.principal or "").partition("@")[2]
+
+    def begin(host: str) -> GssClient:
+        name, _, named = service.partition("/")
+        target = f"{name}/{host.lower() if named == _HOST else named}"
+        return GssClient(initiator.context(f"{target}@{realm}" if realm else target))
+
+    return begin
 
 
 class _Guarded(Protocol):

@@ -2,8 +2,9 @@
 SASL for clients: whom their tokens make of them.
 
 L{Sasl} is what a server has of it: a C{Portal} of C{twisted.cred}, at which clients log in with a
-L{zktwisted.wire.sasl.DigestResponse} and become identities, and what becomes of those who fail.  L{Conversation} is one
-connection's part.  A portal may take its time; its client waits meanwhile, and nobody else.
+L{zktwisted.wire.sasl.DigestResponse} or a L{zktwisted.wire.gssapi.GssResponse} and become identities, and what becomes
+of those who fail.  L{Conversation} is one connection's part.  A portal may take its time; its client waits meanwhile,
+and nobody else.
 
 This module refuses to know requests other than those with tokens, and what an identity may do.
 
@@ -14,33 +15,52 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from secrets import token_bytes
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from twisted.cred.checkers import ICredentialsChecker
-from twisted.cred.credentials import IUsernameHashedPassword
+from twisted.cred.credentials import ICredentials, IUsernameHashedPassword
 from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import IRealm, Portal
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import Interface, classImplements, implementer
+from zope.interface import Attribute, Interface, classImplements, implementer
 
 from zktwisted.config.jaas import Users
+from zktwisted.config.kerberos import KerberosNames, NoNameError
 from zktwisted.config.logins import read_logins
 from zktwisted.errors import Code
 from zktwisted.wire.frames import failure, frame
+from zktwisted.wire.gssapi import GssResponse, GssServer
 from zktwisted.wire.proto import Id
 from zktwisted.wire.sasl import NONCE_BYTES, DigestResponse, DigestServer, SaslError
 
 if TYPE_CHECKING:
     from zktwisted.config import ServerConfig
 
-__all__ = ["Conversation", "IIdentities", "Sasl", "SaslRealm", "UsersChecker"]
+__all__ = [
+    "Conversation",
+    "IIdentities",
+    "IPrincipal",
+    "Mechanism",
+    "PrincipalsChecker",
+    "Sasl",
+    "SaslRealm",
+    "UsersChecker",
+]
 
 log = Logger()
 
+
+class IPrincipal(ICredentials):
+    """Somebody for whom a third party vouches, such as Kerberos."""
+
+    username = Attribute("The name that has been shown, as C{name/host@REALM}.")
+
+
 # Said here, since the room of bytes knows nothing of Twisted.
 classImplements(DigestResponse, IUsernameHashedPassword)
+classImplements(GssResponse, IPrincipal)
 
 _SERVICE, _REALM = "zookeeper", "zk-sasl-md5"
 _NO_TOKEN = b"\xff\xff\xff\xff"
@@ -50,19 +70,34 @@ class IIdentities(Interface):
     """What clients become at a portal: a sequence of L{zktwisted.wire.proto.Id}."""
 
 
+class Mechanism(Protocol):
+    """The server's side of one exchange."""
+
+    def step(self, token: bytes) -> bytes | DigestResponse | GssResponse:
+        """
+        Take in a token, and return what to say next, or with what the client logs in.
+
+        @raise SaslError: it is no use to go on.
+        """
+
+
 @implementer(IRealm)
 class SaslRealm:
     """Who has shown a name by SASL has it as the scheme C{sasl}'s."""
 
-    def __init__(self, super_users: Collection[str] = ()) -> None:
-        """@param super_users: the names of those who may do everything."""
+    def __init__(self, super_users: Collection[str] = (), names: Callable[[str], str] = str) -> None:
+        """
+        @param super_users: the names of those who may do everything.
+        @param names: what is made of a name; raises C{UnauthorizedLogin} for one that has no place here.
+        """
         self._super_users = frozenset(super_users)
+        self._names = names
 
     def requestAvatar(self, avatarId: Any, mind: object, *interfaces: Any) -> tuple[Any, Any, Callable[[], None]]:
         """See C{IRealm}."""
         if IIdentities not in interfaces:
             raise TypeError("clients become identities")
-        name = avatarId.decode() if isinstance(avatarId, bytes) else str(avatarId)
+        name = self._names(avatarId.decode() if isinstance(avatarId, bytes) else str(avatarId))
         own = Id("sasl", name)
         identities = (own, Id("super", "")) if name in self._super_users else (own,)
         return IIdentities, identities, lambda: None
@@ -86,12 +121,24 @@ class UsersChecker:
         return succeed(credentials.username)
 
 
+@implementer(ICredentialsChecker)
+class PrincipalsChecker:
+    """Believes whom Kerberos vouches for."""
+
+    credentialInterfaces = (IPrincipal,)
+
+    def requestAvatarId(self, credentials: Any) -> Deferred[Any]:
+        """See C{ICredentialsChecker}."""
+        return succeed(credentials.username)
+
+
 class Sasl:
     """
     SASL for the clients of one server.
 
     @ivar portal: where they log in.  A program that embeds a server may put another in its place: it is given
-        L{DigestResponse}s and asked for L{IIdentities}.  C{None}: there is no SASL.
+        L{DigestResponse}s, or L{GssResponse}s where the configuration has Kerberos, and asked for L{IIdentities}.
+        C{None}: there is no SASL.
     @ivar required: whether those who are not authenticated so are not served.
     @ivar lenient: whether those who fail are served nevertheless, as nobody in particular.
     """
@@ -103,32 +150,71 @@ class Sasl:
         required: bool = False,
         lenient: bool = False,
         random: Callable[[int], bytes] = token_bytes,
+        begin: Callable[[], Mechanism] | None = None,
     ) -> None:
-        """@param random: gives as many random bytes as it is asked for."""
+        """
+        @param random: gives as many random bytes as it is asked for.
+        @param begin: begins an exchange; by default one of DIGEST-MD5.
+        """
         self.portal = portal
         self.required = required
         self.lenient = lenient and not required
-        self._random = random
+        self.begin = begin or (lambda: DigestServer(_SERVICE, _REALM, random(NONCE_BYTES)))
 
     @classmethod
     def from_config(cls, config: ServerConfig) -> Sasl:
         """
         What a configuration says.
 
-        @raise ConfigError: see L{read_logins}.
+        @raise ConfigError: see L{read_logins}; or the keytab of Kerberos holds another key.
         """
-        users = read_logins(config).clients
-        portal = None
-        if users is not None:
-            properties = {name.removeprefix("zookeeper."): value for name, value in config.properties}
-            super_users = {value for name, value in properties.items() if name.startswith("superUser.")}
-            super_users.add(config.sasl_super_user)
-            portal = Portal(SaslRealm(super_users - {""}), [UsersChecker(users)])
-        return cls(portal, required="sasl" in config.enforced_schemes, lenient=config.allow_sasl_failed_clients)
+        accepted = read_logins(config).clients
+        properties = {name.removeprefix("zookeeper."): value for name, value in config.properties}
+        super_users = {value for name, value in properties.items() if name.startswith("superUser.")}
+        super_users = {*super_users, config.sasl_super_user} - {""}
+        portal, begin = None, None
+        if isinstance(accepted, Users):
+            portal = Portal(SaslRealm(super_users, _name_of_user(config.kerberos_names())), [UsersChecker(accepted)])
+        elif accepted is not None:
+            from zktwisted.edge.kerberos import Acceptor, default_realm
 
-    def challenge(self) -> DigestServer:
-        """Begin an exchange."""
-        return DigestServer(_SERVICE, _REALM, self._random(NONCE_BYTES))
+            acceptor = Acceptor(accepted, config.jaas_file)
+            names = config.kerberos_names(default_realm())
+            portal = Portal(SaslRealm(super_users, _name_of_principal(names)), [PrincipalsChecker()])
+
+            def begin() -> GssServer:
+                return GssServer(acceptor.context())
+
+        return cls(
+            portal,
+            required="sasl" in config.enforced_schemes,
+            lenient=config.allow_sasl_failed_clients,
+            begin=begin,
+        )
+
+
+def _name_of_user(names: KerberosNames) -> Callable[[str], str]:
+    """As in Java, the rules of Kerberos count for users who have a realm in their names; but they need none."""
+
+    def name_of(user: str) -> str:
+        try:
+            return names.identity(user)
+        except NoNameError:
+            return user
+
+    return name_of
+
+
+def _name_of_principal(names: KerberosNames) -> Callable[[str], str]:
+    def name_of(principal: str) -> str:
+        try:
+            return names.identity(principal)
+        except NoNameError as error:
+            # Java gives it the name that it asks for.
+            log.info("{principal!r} has no name here: {why}", principal=principal, why=str(error))
+            raise UnauthorizedLogin("it has no name here") from error
+
+    return name_of
 
 
 class Conversation:
@@ -138,33 +224,34 @@ class Conversation:
         """@param connection: a L{zktwisted.edge.protocol.ClientProtocol}."""
         self._sasl = sasl
         self._connection = connection
-        self._mechanism: DigestServer | None = None
+        self._mechanism: Mechanism | None = None
 
     def take(self, xid: int, token: bytes) -> None:
         """Take a token in.  If it cannot be answered yet the connection is held (C{hold_for_login})."""
         sasl = self._sasl
         if sasl.portal is None:
             self._reply(xid, Code.OK, None)  # nobody is authenticated
-        elif self._mechanism is None:
-            # Whatever the first token is: mechanisms that begin with the client need none here.
-            self._mechanism = sasl.challenge()
-            self._reply(xid, Code.OK, self._mechanism.challenge)
-        else:
-            try:
-                response = self._mechanism.response(token)
-            except SaslError as error:
-                self._fail(xid, str(error))
-                return
-            if response.authzid != response.username:
-                # The identity is always the authenticated one.
-                log.info("{user!r} asks to act as another, which nobody may", user=response.username)
-            self._connection.hold_for_login()
-            login: Deferred[Any] = sasl.portal.login(response, None, IIdentities)
-            login.addCallback(self._proven, xid, response)
-            login.addErrback(self._disproven, xid, response)
-            login.addCallback(self._go_on)
+            return
+        if self._mechanism is None:
+            self._mechanism = sasl.begin()
+        try:
+            said = self._mechanism.step(token)
+        except SaslError as error:
+            self._fail(xid, str(error))
+            return
+        if isinstance(said, bytes):
+            self._reply(xid, Code.OK, said)
+            return
+        if said.authzid != said.username:
+            # The identity is always the authenticated one.
+            log.info("{user!r} asks to act as another, which nobody may", user=said.username)
+        self._connection.hold_for_login()
+        login: Deferred[Any] = sasl.portal.login(said, None, IIdentities)
+        login.addCallback(self._proven, xid, said)
+        login.addErrback(self._disproven, xid, said)
+        login.addCallback(self._go_on)
 
-    def _proven(self, outcome: tuple[Any, Any, Any], xid: int, response: DigestResponse) -> None:
+    def _proven(self, outcome: tuple[Any, Any, Any], xid: int, response: DigestResponse | GssResponse) -> None:
         connection = self._connection
         if connection.gone:
             return
@@ -173,7 +260,7 @@ class Conversation:
         log.info("{peer} is {user!r}, by SASL", peer=connection.remote_address, user=response.username)
         self._reply(xid, Code.OK, answer)
 
-    def _disproven(self, reason: Failure, xid: int, response: DigestResponse) -> None:
+    def _disproven(self, reason: Failure, xid: int, response: DigestResponse | GssResponse) -> None:
         if not self._connection.gone:
             if reason.check(UnauthorizedLogin) is None:
                 log.failure("A login by SASL could not be judged", reason)

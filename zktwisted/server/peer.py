@@ -477,8 +477,6 @@ class QuorumPeer:
             limit=(config.connect_to_learner_master_limit or config.init_limit) * config.tick_time / 1000,
         )
         auth = self._around.auth
-        guard = self._guard(auth.connecting) if auth is not None and auth.calls else None
-        factory = QuorumFactory(driver, self._data_max, guard)
         master, addresses = leader, leader.addresses
         if observer and config.observer_master_port:
             if not self._masters:
@@ -486,6 +484,9 @@ class QuorumPeer:
             master = self._next_master()
             addresses = tuple(Address(each.host, config.observer_master_port) for each in master.addresses)
         self.learner_master = master.sid
+        auth, host = self._around.auth, master.addresses[0].host
+        guard = self._guard(lambda: auth.connecting(host)) if auth is not None and auth.calls else None
+        factory = QuorumFactory(driver, self._data_max, guard)
         dialing = Deferred.fromCoroutine(dialer.connect(addresses, factory))
         try:
             connection = await self._wait(dialing)

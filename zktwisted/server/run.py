@@ -175,7 +175,7 @@ class Run:
             beginning=self.view.begin,
             serving=serving,
             failed=self._failed,
-            auth=QuorumAuth.from_config(config),
+            auth=QuorumAuth.from_config(config, lambda call: Deferred.fromCoroutine(self._in_thread(call))),
         )
         return QuorumPeer(config, config.ensemble, around)
 

@@ -170,7 +170,20 @@ class DigestServer:
         self._uri = f"{service}/{realm}".encode()
         self._realm = realm
         self._nonce = b64encode(nonce)
+        self._challenged = False
         self._responded = False
+
+    def step(self, token: bytes) -> bytes | DigestResponse:
+        """
+        Take in a token of the client, and return the challenge, or its response.
+
+        @raise SaslError: see L{response}.
+        """
+        if self._challenged:
+            return self.response(token)
+        # Whatever the first token is: mechanisms that begin with the client need none here.
+        self._challenged = True
+        return self.challenge
 
     @property
     def challenge(self) -> bytes:
@@ -234,6 +247,10 @@ class DigestClient:
         self._cnonce = b64encode(nonce)
         self._authzid = None if authzid is None else authzid.encode()
         self._expected: bytes | None = None
+
+    def begin(self) -> bytes:
+        """Return the first token, which is empty: the server begins."""
+        return b""
 
     @property
     def responded(self) -> bool:
