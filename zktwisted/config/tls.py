@@ -1,13 +1,14 @@
 """
 The settings of TLS: for clients (C{ssl.*}) and between servers (C{ssl.quorum.*}), the same names twice.
 
-L{TlsSettings} is the part of L{zktwisted.config.settings.Settings} that is about them.  What a certificate is, is not
-known here.
+L{TlsSettings} is the part of L{zktwisted.config.settings.Settings} that is about them; what the two families have in
+common is in one table.  What a certificate is, is not known here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from zktwisted.config.fields import Kind, Section, setting
@@ -19,6 +20,46 @@ QUORUM: dict[str, Any] = {"section": TLS, "ensemble": True}
 
 CLIENT_AUTH = ("none", "want", "need")
 """The values of C{ssl.clientAuth}."""
+
+
+def _row(default: Any, doc: str, default_text: str = "", **options: Any) -> tuple[Any, str, str, dict[str, Any]]:
+    return default, doc, default_text, options
+
+
+# What both families have; C{family} stands for C{ssl} or C{ssl.quorum}, C{whom} for those whom it is about.
+_COMMON = {
+    "keyStore.location": _row("", "Key and certificates of this server, for {whom}.", "none", kind=Kind.PATH),
+    "trustStore.location": _row(
+        "", "Certificates that others' are checked against, for {whom}.", "whom the system trusts", kind=Kind.PATH
+    ),
+    "password": _row("", "The password of that file.", "none", secret=True),
+    "passwordPath": _row("", "A file that holds the password, and counts more.", "none", kind=Kind.PATH),
+    "type": _row("", "PEM, PKCS12 or JKS.", "as the file's name ends"),
+    "protocol": _row("TLSv1.3", "The newest version of TLS, from 1.2 on."),
+    "enabledProtocols": _row(
+        (), "The versions that are spoken, of TLSv1.2 and TLSv1.3.", "{family}.protocol and older"
+    ),
+    "ciphersuites": _row((), "The cipher suites, by Java's names or OpenSSL's.", "ECDHE with AES-GCM, ChaCha20 or AES"),
+    "clientAuth": _row(
+        "need",
+        "Whether those who connect show a certificate: C{{need}}, C{{want}} (if they have one) or C{{none}}.",
+        strict=True,
+    ),
+    "hostnameVerification": _row(True, "A certificate has to name the host that it is met at."),
+    "crl": _row(False, "Refuse what is on the revocation lists in the PEM file of the trust store."),
+    "handshakeDetectionTimeoutMillis": _row(5000, "How long a handshake may take.", unit="ms"),
+}
+
+
+def _common(name: str, *, family: str, whom: str, **others: Any) -> Any:
+    """Declare a setting that is in both families."""
+    default, doc, default_text, options = _COMMON.get(name) or _COMMON[name.rpartition(".")[2]]
+    texts = [text.format(family=family, whom=whom) for text in (doc, default_text)]
+    return setting(f"{family}.{name}", default, texts[0], default_text=texts[1], **options, **others)
+
+
+_client = partial(_common, family="ssl", whom="clients", section=TLS)
+_server = partial(_common, family="ssl.quorum", whom="other servers", section=TLS, ensemble=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, init=False, repr=False, eq=False)
@@ -60,63 +101,24 @@ class TlsSettings:
 
     # -- for clients
 
-    ssl_key_store_location: str = setting(
-        "ssl.keyStore.location", "", "Key and certificates of this server, for clients.", kind=Kind.PATH,
-        section=TLS, default_text="none"
-    )
-    ssl_key_store_password: str = setting(
-        "ssl.keyStore.password", "", "The password of that file.", section=TLS, default_text="none", secret=True
-    )
-    ssl_key_store_password_path: str = setting(
-        "ssl.keyStore.passwordPath", "", "A file that holds the password, and counts more.", kind=Kind.PATH,
-        section=TLS, default_text="none"
-    )
-    ssl_key_store_type: str = setting(
-        "ssl.keyStore.type", "", "PEM, PKCS12 or JKS.", section=TLS, default_text="as the file's name ends"
-    )
-    ssl_trust_store_location: str = setting(
-        "ssl.trustStore.location", "", "Certificates that others' are checked against, for clients.", kind=Kind.PATH,
-        section=TLS, default_text="whom the system trusts"
-    )
-    ssl_trust_store_password: str = setting(
-        "ssl.trustStore.password", "", "The password of that file.", section=TLS, default_text="none", secret=True
-    )
-    ssl_trust_store_password_path: str = setting(
-        "ssl.trustStore.passwordPath", "", "A file that holds the password, and counts more.", kind=Kind.PATH,
-        section=TLS, default_text="none"
-    )
-    ssl_trust_store_type: str = setting(
-        "ssl.trustStore.type", "", "PEM, PKCS12 or JKS.", section=TLS, default_text="as the file's name ends"
-    )
-    ssl_protocol: str = setting(
-        "ssl.protocol", "TLSv1.3", "The newest version of TLS, from 1.2 on.", section=TLS
-    )
-    ssl_enabled_protocols: tuple[str, ...] = setting(
-        "ssl.enabledProtocols", (), "The versions that are spoken, of TLSv1.2 and TLSv1.3.", section=TLS,
-        default_text="ssl.protocol and older"
-    )
-    ssl_ciphersuites: tuple[str, ...] = setting(
-        "ssl.ciphersuites", (), "The cipher suites, by Java's names or OpenSSL's.", section=TLS,
-        default_text="ECDHE with AES-GCM, ChaCha20 or AES"
-    )
-    ssl_client_auth: str = setting(
-        "ssl.clientAuth", "need",
-        "Whether those who connect show a certificate: C{need}, C{want} (if they have one) or C{none}.",
-        section=TLS, strict=True
-    )
-    ssl_hostname_verification: bool = setting(
-        "ssl.hostnameVerification", True, "A certificate has to name the host that it is met at.", section=TLS
-    )
+    ssl_key_store_location: str = _client("keyStore.location")
+    ssl_key_store_password: str = _client("keyStore.password")
+    ssl_key_store_password_path: str = _client("keyStore.passwordPath")
+    ssl_key_store_type: str = _client("keyStore.type")
+    ssl_trust_store_location: str = _client("trustStore.location")
+    ssl_trust_store_password: str = _client("trustStore.password")
+    ssl_trust_store_password_path: str = _client("trustStore.passwordPath")
+    ssl_trust_store_type: str = _client("trustStore.type")
+    ssl_protocol: str = _client("protocol")
+    ssl_enabled_protocols: tuple[str, ...] = _client("enabledProtocols")
+    ssl_ciphersuites: tuple[str, ...] = _client("ciphersuites")
+    ssl_client_auth: str = _client("clientAuth")
+    ssl_hostname_verification: bool = _client("hostnameVerification")
     ssl_client_hostname_verification: bool = setting(
         "ssl.clientHostnameVerification", False, "A client's certificate has to name its address.", section=TLS
     )
-    ssl_crl: bool = setting(
-        "ssl.crl", False, "Refuse what is on the revocation lists in the PEM file of the trust store.",
-        section=TLS
-    )
-    ssl_handshake_detection_timeout_millis: int = setting(
-        "ssl.handshakeDetectionTimeoutMillis", 5000, "How long a handshake may take.", unit="ms", section=TLS
-    )
+    ssl_crl: bool = _client("crl")
+    ssl_handshake_detection_timeout_millis: int = _client("handshakeDetectionTimeoutMillis")
 
     # -- between servers
 
@@ -131,63 +133,23 @@ class TlsSettings:
         "sslQuorumReloadCertFiles", False, "Watch the files of C{ssl.quorum.*}, as client.certReload does.",
         strict=True, **QUORUM
     )
-    ssl_quorum_key_store_location: str = setting(
-        "ssl.quorum.keyStore.location", "", "Key and certificates of this server, for other servers.", kind=Kind.PATH,
-        **QUORUM, default_text="none"
-    )
-    ssl_quorum_key_store_password: str = setting(
-        "ssl.quorum.keyStore.password", "", "The password of that file.", **QUORUM, default_text="none", secret=True
-    )
-    ssl_quorum_key_store_password_path: str = setting(
-        "ssl.quorum.keyStore.passwordPath", "", "A file that holds the password, and counts more.", kind=Kind.PATH,
-        **QUORUM, default_text="none"
-    )
-    ssl_quorum_key_store_type: str = setting(
-        "ssl.quorum.keyStore.type", "", "PEM, PKCS12 or JKS.", **QUORUM, default_text="as the file's name ends"
-    )
-    ssl_quorum_trust_store_location: str = setting(
-        "ssl.quorum.trustStore.location", "", "Certificates that others' are checked against, for other servers.",
-        kind=Kind.PATH,
-        **QUORUM, default_text="whom the system trusts"
-    )
-    ssl_quorum_trust_store_password: str = setting(
-        "ssl.quorum.trustStore.password", "", "The password of that file.", **QUORUM, default_text="none", secret=True
-    )
-    ssl_quorum_trust_store_password_path: str = setting(
-        "ssl.quorum.trustStore.passwordPath", "", "A file that holds the password, and counts more.", kind=Kind.PATH,
-        **QUORUM, default_text="none"
-    )
-    ssl_quorum_trust_store_type: str = setting(
-        "ssl.quorum.trustStore.type", "", "PEM, PKCS12 or JKS.", **QUORUM, default_text="as the file's name ends"
-    )
-    ssl_quorum_protocol: str = setting(
-        "ssl.quorum.protocol", "TLSv1.3", "The newest version of TLS, from 1.2 on.", **QUORUM
-    )
-    ssl_quorum_enabled_protocols: tuple[str, ...] = setting(
-        "ssl.quorum.enabledProtocols", (), "The versions that are spoken, of TLSv1.2 and TLSv1.3.", **QUORUM,
-        default_text="ssl.quorum.protocol and older"
-    )
-    ssl_quorum_ciphersuites: tuple[str, ...] = setting(
-        "ssl.quorum.ciphersuites", (), "The cipher suites, by Java's names or OpenSSL's.", **QUORUM,
-        default_text="ECDHE with AES-GCM, ChaCha20 or AES"
-    )
-    ssl_quorum_client_auth: str = setting(
-        "ssl.quorum.clientAuth", "need",
-        "Whether those who connect show a certificate: C{need}, C{want} (if they have one) or C{none}.",
-        **QUORUM, strict=True
-    )
-    ssl_quorum_hostname_verification: bool = setting(
-        "ssl.quorum.hostnameVerification", True, "A certificate has to name the host that it is met at.", **QUORUM
-    )
+    ssl_quorum_key_store_location: str = _server("keyStore.location")
+    ssl_quorum_key_store_password: str = _server("keyStore.password")
+    ssl_quorum_key_store_password_path: str = _server("keyStore.passwordPath")
+    ssl_quorum_key_store_type: str = _server("keyStore.type")
+    ssl_quorum_trust_store_location: str = _server("trustStore.location")
+    ssl_quorum_trust_store_password: str = _server("trustStore.password")
+    ssl_quorum_trust_store_password_path: str = _server("trustStore.passwordPath")
+    ssl_quorum_trust_store_type: str = _server("trustStore.type")
+    ssl_quorum_protocol: str = _server("protocol")
+    ssl_quorum_enabled_protocols: tuple[str, ...] = _server("enabledProtocols")
+    ssl_quorum_ciphersuites: tuple[str, ...] = _server("ciphersuites")
+    ssl_quorum_client_auth: str = _server("clientAuth")
+    ssl_quorum_hostname_verification: bool = _server("hostnameVerification")
     ssl_quorum_client_hostname_verification: bool = setting(
-        "ssl.quorum.clientHostnameVerification",
-        True, "The certificate of a server that connects has to name one of the ensemble, or its address.", **QUORUM
+        "ssl.quorum.clientHostnameVerification", True,
+        "The certificate of a server that connects has to name one of the ensemble.", **QUORUM
     )
-    ssl_quorum_crl: bool = setting(
-        "ssl.quorum.crl", False, "Refuse what is on the revocation lists in the PEM file of the trust store.",
-        **QUORUM
-    )
-    ssl_quorum_handshake_detection_timeout_millis: int = setting(
-        "ssl.quorum.handshakeDetectionTimeoutMillis", 5000, "How long a handshake may take.", unit="ms", **QUORUM
-    )
+    ssl_quorum_crl: bool = _server("crl")
+    ssl_quorum_handshake_detection_timeout_millis: int = _server("handshakeDetectionTimeoutMillis")
     # fmt: on
