@@ -162,7 +162,7 @@ class FlushTests(DiskCase):
         disk = self.by_hand()
         log = TxnLog(disk, 4)
         for zxid in (1, 2):
-            log.append(zxid, bytes(12) + zxid.to_bytes(8, "big") + bytes(12))
+            log.append([(zxid, bytes(12) + zxid.to_bytes(8, "big") + bytes(12))])
             log.roll()
         log.commit(self.done)
         self.turn()
@@ -173,7 +173,7 @@ class FlushTests(DiskCase):
         """Preallocated space takes no room on the medium."""
         disk = self.by_hand()
         log = TxnLog(disk)
-        log.append(1, bytes(32))
+        log.append([(1, bytes(32))])
         log.commit(self.done)
         self.turn()
         status = (self.path / "log.1").stat()

@@ -33,10 +33,11 @@ class Listener:
     def connected(self, connection: QuorumProtocol) -> None:
         self.events.append("connected")
 
-    def received(self, connection: QuorumProtocol, packet: QuorumPacket) -> None:
-        self.events.append(packet)
+    def received(self, connection: QuorumProtocol, packets: list[QuorumPacket]) -> None:
+        self.events += packets
         if self.on_packet is not None:
-            self.on_packet(connection, packet)
+            for packet in packets:
+                self.on_packet(connection, packet)
 
     def read(self, connection: QuorumProtocol) -> None:
         self.events.append("read")

@@ -350,7 +350,7 @@ class ReaperTests(SynchronousTestCase):
         world = World()
         client = world.client()
         client.err(ops.CREATE_CONTAINER, proto.CreateRequest(b"/c", b"", OPEN_ACL, 4))
-        self.patch(world.server.storage, "append", lambda zxid, entry: entries.append(entry))
+        self.patch(world.server.storage, "append", lambda pairs: entries.extend(entry for _, entry in pairs))
         world.server.delete_container(b"/c")
         world.turn()
         header, body, _ = txns.decode_entry(entries[0])

@@ -49,7 +49,7 @@ class GroupCommitTests(SynchronousTestCase):
 
     def add(self, *zxids: int) -> None:
         for zxid in zxids:
-            self.group.add(zxid, entry(zxid), zxid)
+            self.group.add([(zxid, entry(zxid))], zxid)
 
     def test_batch(self) -> None:
         """One turn's items come in one batch, in order; then their count, then whoever looks after snapshots."""

@@ -160,13 +160,14 @@ def uncommitted_applied(patch: Patch) -> None:
     """A follower applies a proposal when it comes, and does nothing when it is committed."""
     accept = Learner._accept
 
-    def hasty(self: Any, zxid: int, entry: bytes) -> None:
-        accept(self, zxid, entry)
-        self._effects.append(Apply(zxid, entry))
+    def hasty(self: Any, entries: list[tuple[int, bytes]]) -> None:
+        accept(self, entries)
+        self._effects.append(Apply(entries))
 
-    def pop(self: Any, zxid: int) -> None:
-        if self._pending:
-            self._pending.popleft()
+    def pop(self: Any, zxids: list[int]) -> None:
+        for _ in zxids:
+            if self._pending:
+                self._pending.popleft()
 
     patch(Learner, "_accept", hasty)
     patch(Learner, "_commit", pop)

@@ -71,7 +71,7 @@ class World:
             for _ in range(entropy.randrange(4)):
                 self.zxid += 1
                 data = self.issued[self.zxid] = entry(self.zxid, entropy.randbytes(entropy.randrange(200)))
-                opened.append(self.zxid, data)
+                opened.append([(self.zxid, data)])
             last = self.zxid
             opened.commit(lambda error, last=last: self.committed(last, toy, error))  # type: ignore[misc]
             if self.failed:

@@ -500,7 +500,7 @@ class NullDatabaseTests(SynchronousTestCase):
         opened, toy, committed = NullDatabase(), Toy(), Committed()
         result = opened.restore(toy)
         self.assertEqual((result.zxid, result.new, toy.events), (0, False, ["reset", "loaded 0"]))
-        opened.append(1, entry(1))
+        opened.append([(1, entry(1))])
         opened.commit(committed)
         opened.roll()
         self.assertEqual(committed.results, [None])

@@ -250,7 +250,7 @@ class WriteTests(SynchronousTestCase):
 
     def write(self, log: TxnLog, *zxids: int, payload: bytes = b"") -> None:
         for zxid in zxids:
-            log.append(zxid, entry(zxid, payload))
+            log.append([(zxid, entry(zxid, payload))])
         log.commit(self.done)
 
     def test_lazy(self) -> None:
@@ -300,7 +300,7 @@ class WriteTests(SynchronousTestCase):
         """After a roll the next entry begins a file; what was not yet committed stays in the old one."""
         log = TxnLog(self.disk, 4)
         self.write(log, 1)
-        log.append(2, entry(2))
+        log.append([(2, entry(2))])
         log.roll()
         self.assertEqual((log.size, log.records), (0, 0))
         self.write(log, 3)

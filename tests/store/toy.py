@@ -110,7 +110,7 @@ def write(opened: Database, toy: Toy, *zxids: int, payload: bytes = b"") -> list
     """Log and apply some entries, and return what the commit said."""
     committed = Committed()
     for zxid in zxids:
-        opened.append(zxid, entry(zxid, payload))
+        opened.append([(zxid, entry(zxid, payload))])
         toy.zxids.append(zxid)
     opened.commit(committed)
     return committed.results

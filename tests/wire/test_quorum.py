@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from struct import pack
 
@@ -13,7 +14,7 @@ from tests.zab import recordings
 from zktwisted.errors import ProtocolError
 from zktwisted.wire import ops, quorum
 from zktwisted.wire.proto import Id
-from zktwisted.wire.quorum import LearnerInfo, QuorumPacket, pack_bare, pack_packet, read_packet
+from zktwisted.wire.quorum import LearnerInfo, QuorumPacket, pack_bare, pack_packet, read_packet, read_packets
 
 identities = st.builds(Id, st.text(max_size=8), st.text(max_size=20))
 packets = st.builds(
@@ -22,6 +23,16 @@ packets = st.builds(
     st.integers(-(2**63), 2**63 - 1),
     st.none() | st.binary(max_size=40),
     st.none() | st.lists(identities, max_size=3).map(tuple),
+)
+
+
+#: What is said in the broadcast, by clients that are the same and by others, and now and then something else.
+said = st.builds(
+    QuorumPacket,
+    st.sampled_from([1, 1, 2, 2, 3, 4, 5, 8, quorum.SNAP, quorum.NEWLEADER]),
+    st.integers(0, 9),
+    st.none() | st.binary(max_size=12),
+    st.sampled_from([None, (), (Id("ip", "127.0.0.1"),), (Id("ip", "127.0.0.1"), Id("digest", "a:b"))]),
 )
 
 
@@ -129,6 +140,44 @@ class PacketTests(SynchronousTestCase):
         except ProtocolError:
             return
         self.assertTrue(found is None or found[1] <= len(noise))
+
+    @settings(deadline=None, derandomize=True, max_examples=300)
+    @given(st.lists(said, max_size=8), st.binary(max_size=30), st.integers(0, 3))
+    def test_many(self, sent: list[QuorumPacket], behind: bytes, ahead: int) -> None:
+        """Many at a time are what they are one by one, up to what makes no sense, and never beyond an image's begin."""
+        raw = bytes(ahead) + b"".join(pack_packet(*each) for each in sent) + behind
+        offset = ahead
+        while True:
+            packets, after = [], offset
+            error = None
+            try:
+                while (found := read_packet(raw, after)) is not None:
+                    packets.append(found[0])
+                    after = found[1]
+                    if found[0].type in (quorum.SNAP, quorum.NEWLEADER, quorum.UPTODATE):
+                        break
+            except ProtocolError as e:
+                error = str(e)
+            if error is not None and not packets:
+                self.assertRaisesRegex(ProtocolError, re.escape(error), read_packets, raw, offset)
+                return
+            together, end = read_packets(raw, offset)
+            self.assertEqual(packets[: len(together)], together)
+            self.assertTrue(together or not packets)
+            if not together:
+                self.assertEqual(offset, end)
+                return
+            if len(together) == len(packets):
+                self.assertEqual(after, end)
+            else:
+                self.assertNotIn(together[-1].type, (quorum.PROPOSAL, quorum.ACK, quorum.COMMIT, quorum.REQUEST))
+            offset = end
+
+    def test_many_too_long(self) -> None:
+        """What is longer than the limit is refused when it is the first, and not with those before it."""
+        raw = pack_bare(quorum.ACK, 5) + pack_packet(quorum.PROPOSAL, 1, b"x" * 101)
+        self.assertEqual(([QuorumPacket(quorum.ACK, 5)], 20), read_packets(raw, 0, 100))
+        self.assertRaises(ProtocolError, read_packets, raw, 20, 100)
 
     def test_bare(self) -> None:
         """A packet that is nothing but its zxid has null data and null identities."""

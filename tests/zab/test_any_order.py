@@ -270,8 +270,8 @@ class BiteTests(SynchronousTestCase):
         """A follower acknowledges what it has only begun to write."""
         accept = Learner._accept
 
-        def mistake(self: Learner, zxid: int, entry: bytes) -> None:
-            accept(self, zxid, entry)
+        def mistake(self: Learner, entries: Entries) -> None:
+            accept(self, entries)
             self._logged(self._token)
 
         self.assert_found(Learner, "_accept", mistake)

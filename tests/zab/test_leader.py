@@ -7,8 +7,8 @@ from tests.zab.world import ensemble_of, entry_of, hear, parse
 from zktwisted.config.ensemble import Ensemble
 from zktwisted.wire import ops, quorum
 from zktwisted.wire.proto import Id
-from zktwisted.wire.quorum import QuorumPacket, pack_packet
-from zktwisted.zab.effects import Forwarded, Revalidate, Send, Touched
+from zktwisted.wire.quorum import QuorumPacket, pack_bare, pack_packet
+from zktwisted.zab.effects import Broadcast, Forwarded, Log, Revalidate, Send, Touched
 from zktwisted.zab.links import Stage
 
 
@@ -35,10 +35,10 @@ class BroadcastTests(LeaderCase):
         entry = entry_of(parse("1:1"), "body")
         self.leader.propose(parse("1:1"), entry, self.now)
         broadcast = self.leader.take()[0]
-        self.assertEqual(((1, 2), pack_packet(quorum.PROPOSAL, parse("1:1"), entry)), broadcast)
+        self.assertEqual(((1, 2), [pack_packet(quorum.PROPOSAL, parse("1:1"), entry)]), broadcast)
         self.leader.persisted(self.leader._token, self.now)
         self.leader.receive(1, QuorumPacket(quorum.ACK, parse("1:1")), self.now)
-        self.assertEqual(((9,), pack_packet(quorum.INFORM, parse("1:1"), entry)), self.leader.take()[1])
+        self.assertEqual(((9,), [pack_packet(quorum.INFORM, parse("1:1"), entry)]), self.leader.take()[1])
 
     def test_commit_by_any_quorum(self) -> None:
         """Any two of three commit, ourselves or not; what comes later changes nothing."""
@@ -73,6 +73,43 @@ class BroadcastTests(LeaderCase):
             ],
             self.ack(1, "1:1"),
         )
+
+    def test_many_at_once(self) -> None:
+        """Proposals of one turn are one write to each follower and one to the log; so are commits of one read."""
+        for counter in (1, 2, 3):
+            self.leader.propose(parse(f"1:{counter}"), entry_of(parse(f"1:{counter}")), self.now)
+        broadcast, log = self.leader.take()
+        assert isinstance(broadcast, Broadcast) and isinstance(log, Log)
+        self.assertEqual((3, 3), (len(broadcast.parts), len(log.entries)))
+        acks = [QuorumPacket(quorum.ACK, parse(f"1:{counter}")) for counter in (1, 2, 3)]
+        self.leader.receive_all(1, acks[:2], self.now)
+        self.assertEqual([], self.leader.take())
+        self.leader.receive_all(2, acks, self.now)
+        broadcast, committed = self.leader.take()
+        self.assertEqual(([parse("1:1"), parse("1:2")],), committed)
+        self.assertEqual(((1, 2), [b"".join(pack_bare(quorum.COMMIT, each.zxid) for each in acks[:2])]), broadcast)
+        self.assertEqual(["1 < COMMIT 1:3", "2 < COMMIT 1:3", "commits 1:3"], self.done())
+
+    def test_proposals_keep_their_place(self) -> None:
+        """What is said between two proposals stays between them."""
+        self.leader.propose(parse("1:1"), entry_of(parse("1:1")), self.now)
+        self.leader.revalidated(1, 7, True, self.now)
+        self.leader.propose(parse("1:2"), entry_of(parse("1:2")), self.now)
+        found = [each for each in hear(self.leader) if each.startswith(("1 <", "log"))]
+        self.assertEqual(
+            ["1 < PROPOSAL 1:1", "log 1:1", "1 < REVALIDATE 000000000000000701", "1 < PROPOSAL 1:2", "log 1:2"], found
+        )
+
+    def test_sync_between_commits(self) -> None:
+        """Of commits that are decided together, those that a sync does not wait for come behind its answer."""
+        self.propose("1:1")
+        self.leader.sync(1, self.now)
+        self.propose("1:2")
+        acks = [QuorumPacket(quorum.ACK, parse(f"1:{counter}")) for counter in (1, 2)]
+        self.leader.receive_all(1, acks, self.now)
+        self.leader.receive_all(2, acks, self.now)
+        found = hear(self.leader)
+        self.assertEqual(["1 < COMMIT 1:1", "1 < SYNC", "1 < COMMIT 1:2"], [s for s in found if s.startswith("1 <")])
 
     def test_other_acknowledgements(self) -> None:
         """Acknowledgements of UPTODATE, of history and of what nobody proposed are ignored."""

@@ -101,9 +101,9 @@ class Replay:
                 elif isinstance(effect, Pong):
                     self.machine.pong(effect.zxid, self.touched.pop(0) if self.touched else [], 0.0)
                 elif isinstance(effect, Log):
-                    self.logged.append(effect.zxid)
+                    self.logged += [zxid for zxid, _ in effect.entries]
                 elif isinstance(effect, Apply):
-                    self.applied.append(effect.zxid)
+                    self.applied += [zxid for zxid, _ in effect.entries]
                 elif isinstance(effect, Serve):
                     self.serving_after = len(self.applied)
                 elif isinstance(effect, Synced):
@@ -258,7 +258,7 @@ class Office:
                     self.said.setdefault(effect.channel, []).extend(split(effect.data))
                 elif isinstance(effect, Broadcast):
                     for channel in effect.channels:
-                        self.said.setdefault(channel, []).extend(split(effect.data))
+                        self.said.setdefault(channel, []).extend(split(b"".join(effect.parts)))
                 elif isinstance(effect, SendImage):
                     self.said.setdefault(effect.channel, []).append(QuorumPacket(quorum.SNAP, self.last))
                     self.machine.image_sent(effect.channel, 0.0)
@@ -268,13 +268,13 @@ class Office:
                     else:
                         self.epoch_token = effect.token
                 elif isinstance(effect, Log):
-                    self.tokens[effect.zxid] = effect.token
+                    self.tokens.update((zxid, effect.token) for zxid, _ in effect.entries)
                 elif isinstance(effect, Lead):
                     self.last = effect.epoch << 32
                 elif isinstance(effect, Committed):
-                    self.committed.append(effect.zxid)
-                    self.applied.append((effect.zxid, self.proposed[effect.zxid]))
-                    self.last = effect.zxid
+                    self.committed += effect.zxids
+                    self.applied += [(zxid, self.proposed[zxid]) for zxid in effect.zxids]
+                    self.last = effect.zxids[-1]
                 elif isinstance(effect, ReadLog):
                     self.machine.log_read(effect.channel, self.past + list(self.proposed.items()), 0.0)
                 elif isinstance(effect, Drop):

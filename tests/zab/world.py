@@ -109,20 +109,16 @@ def say(packet: QuorumPacket | Image) -> str:
 
 def words_of(effect: Effect) -> str:
     """Show an effect that is not a packet in words."""
+    if isinstance(effect, Log | Apply | Committed):
+        return ", ".join(transactions_of(effect))
     if isinstance(effect, WriteEpoch):
         return f"{effect.name} {effect.epoch}"
-    if isinstance(effect, Log):
-        return f"log {show(effect.zxid)}"
     if isinstance(effect, LoadImage):
         return f"load the image of {show(effect.zxid)}"
     if isinstance(effect, Truncate):
         return f"truncate to {show(effect.zxid)}"
     if isinstance(effect, TakeSnapshot):
         return "snapshot"
-    if isinstance(effect, Apply):
-        return f"applies {show(effect.zxid)}"
-    if isinstance(effect, Committed):
-        return f"commits {show(effect.zxid)}"
     if isinstance(effect, Lead):
         return f"leads epoch {effect.epoch}"
     if isinstance(effect, Serve):
@@ -140,27 +136,38 @@ def words_of(effect: Effect) -> str:
     if isinstance(effect, SendImage):
         return f"{effect.channel} < an image"
     if isinstance(effect, Forwarded):
-        return f"{effect.channel} forwards {ops.OpCode(effect.op).name.lower()} of {effect.session_id}"
+        op = ops.OpCode(effect.op).name.lower() if effect.op in set(ops.OpCode) else str(effect.op)
+        return f"{effect.channel} forwards {op} of {effect.session_id}"
     if isinstance(effect, Revalidate | Revalidated | Touched):
         return f"{type(effect).__name__.lower()} {' '.join(map(str, effect))}"
     return "answers a sync" if isinstance(effect, Synced) else f"wants a pong {show(effect.zxid)}"  # type: ignore[union-attr]
 
 
+def transactions_of(effect: Effect) -> list[str]:
+    """Show an effect that is about transactions in words, one by one; none, if it is about something else."""
+    if isinstance(effect, Committed):
+        return [f"commits {show(zxid)}" for zxid in effect.zxids]
+    if isinstance(effect, Log | Apply):
+        return [f"{'log' if isinstance(effect, Log) else 'applies'} {show(zxid)}" for zxid, _ in effect.entries]
+    return []
+
+
 def hear(machine: Machine) -> list[str]:
-    """Return in words what a machine wants done, packet by packet."""
+    """Return in words what a machine wants done, packet by packet, transaction by transaction."""
     found = []
     for effect in machine.take():
         if isinstance(effect, Send | Broadcast):
             channels = [effect.channel] if isinstance(effect, Send) else effect.channels
             packets, offset = [], 0
-            while offset < len(effect.data):
-                one = read_packet(effect.data, offset)
+            data = effect.data if isinstance(effect, Send) else b"".join(effect.parts)
+            while offset < len(data):
+                one = read_packet(data, offset)
                 assert one is not None, "half a packet"
                 packets.append(one[0])
                 offset = one[1]
             found += [f"{channel} < {say(packet)}" for channel in channels for packet in packets]
         else:
-            found.append(words_of(effect))
+            found += transactions_of(effect) or [words_of(effect)]
     return found
 
 
@@ -305,18 +312,19 @@ class Server:
             self.write(effect.channel, effect.data)
         elif isinstance(effect, Broadcast):
             for channel in effect.channels:
-                self.write(channel, effect.data)
+                self.write(channel, b"".join(effect.parts))
         elif isinstance(effect, WriteEpoch | LoadImage | Truncate | TakeSnapshot):
             self.wanted.append(effect)
         elif isinstance(effect, Log):
-            self.log.append((effect.zxid, effect.entry))
+            self.log += effect.entries
             self.wanted.append(effect)
         elif isinstance(effect, Apply):
-            self.tree.append((effect.zxid, effect.entry))
+            self.tree += effect.entries
             self.told.append(effect)
         elif isinstance(effect, Committed):
-            entry = next(entry for zxid, entry in reversed(self.log) if zxid == effect.zxid)
-            self.tree.append((effect.zxid, entry))
+            for committed in effect.zxids:
+                entry = next(entry for zxid, entry in reversed(self.log) if zxid == committed)
+                self.tree.append((committed, entry))
             self.told.append(effect)
         elif isinstance(effect, Lead):
             self.begin = make_zxid(effect.epoch, 0)
@@ -376,7 +384,7 @@ class Server:
                 assert effect.epoch >= self.current_epoch
                 self.current_epoch = effect.epoch
         elif isinstance(effect, Log):
-            self.durable += 1
+            self.durable += len(effect.entries)
         elif isinstance(effect, TakeSnapshot):
             self.log = list(self.tree)
             self.durable = len(self.log)

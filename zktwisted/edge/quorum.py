@@ -26,7 +26,7 @@ from zope.interface import implementer
 from zktwisted.config.ensemble import Address
 from zktwisted.edge.quorumauth import Exchange, Guard, QuorumAuthError
 from zktwisted.errors import ProtocolError
-from zktwisted.wire.quorum import DEFAULT_DATA_MAX, QuorumPacket, read_packet
+from zktwisted.wire.quorum import DEFAULT_DATA_MAX, QuorumPacket, read_packets
 
 if TYPE_CHECKING:
     from zktwisted.edge.network import Network
@@ -44,8 +44,8 @@ class QuorumReceiver(Protocol):
     def connected(self, connection: QuorumProtocol) -> None:
         """It is there."""
 
-    def received(self, connection: QuorumProtocol, packet: QuorumPacket) -> None:
-        """A packet came; what follows it may be an image, see L{QuorumProtocol.expect_image}."""
+    def received(self, connection: QuorumProtocol, packets: list[QuorumPacket]) -> None:
+        """Packets came; what follows the last one may be an image, see L{QuorumProtocol.expect_image}."""
 
     def read(self, connection: QuorumProtocol) -> None:
         """All that came at once has been handed over."""
@@ -197,12 +197,10 @@ class QuorumProtocol(TwistedProtocol):
                 self._take_image = None
                 self._buffer = rest
                 continue
-            buffer = self._buffer
-            found = read_packet(buffer, offset, self._data_max)
-            if found is None:
+            packets, offset = read_packets(self._buffer, offset, self._data_max)
+            if not packets:
                 break
-            packet, offset = found
-            receiver.received(self, packet)
+            receiver.received(self, packets)
         if offset:
             self._buffer = self._buffer[offset:]
         if not self.closed:

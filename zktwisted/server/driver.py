@@ -116,8 +116,8 @@ class Driver(Generic[_M]):
         self._out: dict[int, list[bytes]] = {}
         #: Logged and not applied, by zxid.
         self._logged: dict[int, bytes] = {}
-        #: On their way to the disk.
-        self._flushing: deque[bytes] = deque()
+        #: On their way to the disk: of each token how many, and the newest of them.
+        self._flushing: deque[tuple[int, bytes]] = deque()
         #: What was decided in this turn: how many, and the newest of them.
         self._decided = 0
         self._newest = b""
@@ -243,9 +243,9 @@ class Driver(Generic[_M]):
         self._out.setdefault(channel, []).append(data)
 
     def _broadcast(self, effect: effects.Broadcast) -> None:
-        out, data = self._out, effect.data
-        for channel in effect.channels:
-            out.setdefault(channel, []).append(data)
+        channels, parts = effect
+        for channel in channels:
+            self._out.setdefault(channel, []).extend(parts)
 
     def _flush(self) -> None:
         if not self._out:
@@ -259,17 +259,15 @@ class Driver(Generic[_M]):
     # -- the disk
 
     def _log(self, effect: effects.Log) -> None:
-        token, zxid, entry = effect
-        self._logged[zxid] = entry
-        self._flushing.append(entry)
-        self._group.add(zxid, entry, token)
+        token, entries = effect
+        self._logged.update(entries)
+        self._flushing.append((len(entries), entries[-1][1]))
+        self._group.add(entries, token)
 
     def _persisted(self, tokens: list[int]) -> None:
         if not self._ended:
-            flushing = self._flushing
-            for _ in tokens:
-                newest = flushing.popleft()
-            self._flushed(newest, len(tokens))
+            flown = [self._flushing.popleft() for _ in tokens]
+            self._flushed(flown[-1][1], sum([count for count, _ in flown]))
             machine: Any = self.machine
             machine.persisted(tokens[-1], self._now())
             self.perform()

@@ -83,15 +83,17 @@ class LearnerDriver(Driver[Learner]):
     def connected(self, connection: QuorumProtocol) -> None:
         """An attempt got through; which one is used is told by L{follow}."""
 
-    def received(self, connection: QuorumProtocol, packet: QuorumPacket) -> None:
+    def received(self, connection: QuorumProtocol, packets: list[QuorumPacket]) -> None:
         """The leader said something."""
         if self._ended or connection is not self._connection:
             return
         machine = self.machine
-        if packet.type == quorum.PROPOSAL and packet.data is not None and machine.serving:
-            self._proposed += 1
-            self._proposal = packet.data
-        machine.receive(packet, self._now())
+        if machine.serving:
+            proposed = [packet for packet in packets if packet.type == quorum.PROPOSAL]
+            if proposed:
+                self._proposed += len(proposed)
+                self._proposal = proposed[-1].data or b""
+        machine.receive_all(packets, self._now())
         if not machine.serving:
             # What follows may be an image.
             self.perform()
@@ -150,15 +152,16 @@ class LearnerDriver(Driver[Learner]):
     # -- effects
 
     def _apply(self, effect: effects.Apply) -> None:
-        zxid, entry = effect
-        if self._logged.pop(zxid, None) is None:
-            self._unlogged = True
-        self.role.apply(zxid, entry)
-        if self.master is not None:
-            self.master.committed(zxid, entry)
+        logged, apply, master = self._logged, self.role.apply, self.master
+        for zxid, entry in effect.entries:
+            if logged.pop(zxid, None) is None:
+                self._unlogged = True
+            apply(zxid, entry)
+            if master is not None:
+                master.committed(zxid, entry)
         if self.machine.serving:
-            self._newest = entry
-            self._decided += 1
+            self._newest = effect.entries[-1][1]
+            self._decided += len(effect.entries)
 
     def _measure(self, age: int, count: int) -> None:
         super()._measure(age, count)

@@ -77,11 +77,13 @@ class LeaderDriver(LearnersDriver[Leader]):
         self.served()
 
     def _committed(self, effect: effects.Committed) -> None:
-        entry = self._logged.pop(effect.zxid, None)
-        if entry is not None:
-            self._newest = entry
-            self._decided += 1
-        self.role.committed(effect.zxid)
+        logged, committed = self._logged, self.role.committed
+        for zxid in effect.zxids:
+            entry = logged.pop(zxid, None)
+            if entry is not None:
+                self._newest = entry
+                self._decided += 1
+            committed(zxid)
 
     def _measure(self, age: int, count: int) -> None:
         super()._measure(age, count)

@@ -82,10 +82,10 @@ class LearnersDriver(Driver[_M]):
         self.machine.connected(channel, self._now())
         self.perform()
 
-    def received(self, connection: QuorumProtocol, packet: QuorumPacket) -> None:
+    def received(self, connection: QuorumProtocol, packets: list[QuorumPacket]) -> None:
         """A learner said something."""
         if not self._ended:
-            self.machine.receive(self._numbers[connection], packet, self._now())
+            self.machine.receive_all(self._numbers[connection], packets, self._now())
 
     def read(self, connection: QuorumProtocol) -> None:
         """That was all for now."""

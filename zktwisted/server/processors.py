@@ -156,7 +156,7 @@ class SyncRequestProcessor(Stage):
         """Log a request's transaction; a sync has none and waits for those before it."""
         proposal = request.proposal
         if proposal is not None:
-            self._group.add(proposal.header.zxid, proposal.entry, request)
+            self._group.add(((proposal.header.zxid, proposal.entry),), request)
         elif self._group.in_flight:
             self._group.join(request)
         else:

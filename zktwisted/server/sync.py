@@ -9,7 +9,7 @@ whoever asked.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -57,6 +57,7 @@ class GroupCommit(Generic[Item]):
         "_persisted",
         "_poll_time",
         "_released",
+        "_size",
         "_stopped",
         "_storage",
         "_waited_for",
@@ -94,6 +95,7 @@ class GroupCommit(Generic[Item]):
         self._batch_max = config.max_batch_size
         self.in_flight = 0
         self._gathered: list[Item] = []
+        self._size = 0
         self._call: Any = None
         self._committing = self._in_commit = self._stopped = False
         # Whether a batch has been handed on, and C{after_batch} waits for the next flush to begin.
@@ -103,28 +105,33 @@ class GroupCommit(Generic[Item]):
         self._waited_for = 0
         self._idle: list[Deferred[None]] = []
 
-    def add(self, zxid: int, entry: bytes, item: Item) -> None:
+    def add(self, entries: Sequence[tuple[int, bytes]], item: Item) -> None:
         """
-        Log a transaction.
+        Log transactions, (zxid, entry) each.
 
-        @param item: what is handed on when it is durable.
+        @param item: what is handed on when they are durable.
         """
         if not self._stopped:
-            self._storage.append(zxid, entry)
-            self.join(item)
+            self._storage.append(entries)
+            self.join(item, len(entries))
 
-    def join(self, item: Item) -> None:
-        """Take what has no transaction of its own, and is to be handed on in its turn."""
+    def join(self, item: Item, size: int = 1) -> None:
+        """
+        Take what has no transaction of its own, and is to be handed on in its turn.
+
+        @param size: what it counts for where the size of a batch is limited.
+        """
         if self._stopped:
             return
         self.in_flight += 1
         self._gathered.append(item)
+        self._size += size
         if self._committing:
             return
         if self._call is None:
             # At the end of the turn: all connections that are readable now share one flush.
             self._call = self._call_later(0, self._turn_ends)
-        elif len(self._gathered) == self._batch_max:
+        elif self._size >= self._batch_max:
             self._commit()
 
     def idle(self) -> Deferred[None]:
@@ -182,7 +189,7 @@ class GroupCommit(Generic[Item]):
         try:
             # A loop, since a store may answer at once, and an answer may let in requests that were held back.
             while self._gathered and not self._committing and not self._stopped:
-                batch, self._gathered = self._gathered, []
+                batch, self._gathered, self._size = self._gathered, [], 0
                 self._committing = True
                 self._waited_for = 0
                 self._flushed = self._now()

@@ -11,7 +11,7 @@ It knows no transactions, no tree and no clock, and logs nothing: what an operat
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
@@ -116,8 +116,8 @@ class Restored:
 class Storage(Protocol):
     """What a server needs of its store, with files or without."""
 
-    def append(self, zxid: int, entry: bytes, /) -> None:
-        """Collect one entry for the next L{commit}."""
+    def append(self, entries: Iterable[tuple[int, bytes]], /) -> None:
+        """Collect (zxid, entry) pairs for the next L{commit}."""
 
     @property
     def committed(self) -> deque[tuple[int, bytes]]:
@@ -231,8 +231,8 @@ class Database:
         self._options = options
         self._entropy = entropy
         self._log = TxnLog(log_disk, options.pre_alloc_size_kib)
-        #: Collect one entry for the next L{commit}: C{append(zxid, entry)}.
-        self.append: Callable[[int, bytes], None] = self._log.append
+        #: Collect (zxid, entry) pairs for the next L{commit}.
+        self.append: Callable[[Iterable[tuple[int, bytes]]], None] = self._log.append
         #: The last transactions applied, as (zxid, entry), oldest first, for servers that fell behind.
         self.committed: deque[tuple[int, bytes]] = deque(maxlen=max(0, options.commit_log_count))
         self._snapshotting = False
@@ -551,8 +551,8 @@ class NullDatabase:
         #: Nobody falls behind.
         self.committed: deque[tuple[int, bytes]] = deque(maxlen=0)
 
-    def append(self, zxid: int, entry: bytes) -> None:
-        """Forget the entry."""
+    def append(self, entries: Iterable[tuple[int, bytes]]) -> None:
+        """Forget the entries."""
 
     def restore(self, target: Target) -> Restored:
         """Begin empty."""

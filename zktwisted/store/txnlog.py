@@ -9,7 +9,7 @@ This module knows of an entry only that its TxnHeader holds the zxid.  It knows 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import Enum
 from struct import Struct
 from typing import NamedTuple
@@ -276,9 +276,9 @@ class TxnLog:
         self.size = 0
         self.records = 0
 
-    def append(self, zxid: int, entry: bytes) -> None:
-        """Collect one entry; it is safe once a later L{commit} has said so."""
-        self._batch.append((zxid, entry))
+    def append(self, entries: Iterable[tuple[int, bytes]]) -> None:
+        """Collect (zxid, entry) pairs; they are safe once a later L{commit} has said so."""
+        self._batch += entries
 
     def commit(self, done: Done) -> None:
         """Make everything appended so far durable and say so; without anything new, wait for what is on its way."""

@@ -11,6 +11,7 @@ This module knows the encoding and refuses to know who may send what, and when.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from struct import Struct
 from struct import error as struct_error
 from typing import NamedTuple
@@ -28,6 +29,7 @@ __all__ = [
     "pack_packet",
     "packet_name",
     "read_packet",
+    "read_packets",
 ]
 
 Vector = Sequence
@@ -75,6 +77,9 @@ _int = Struct(">i")
 _unpack_int = _int.unpack_from
 _NULL = b"\xff\xff\xff\xff"
 _HEAD = _head.size
+_SMALLEST = _HEAD + len(_NULL)
+#: What is said once a learner takes part: behind one of these stands another packet, and never an image.
+_BROADCAST = frozenset((REQUEST, PROPOSAL, ACK, COMMIT, PING, REVALIDATE, SYNC, INFORM))
 _new = tuple.__new__
 
 
@@ -107,10 +112,12 @@ def pack_packet(kind: int, zxid: int, data: bytes | None = None, authinfo: Itera
         head = _pack_head(kind, zxid, -1)
     else:
         head = _pack_head(kind, zxid, len(data)) + data
-    if authinfo is None:
-        return head + _NULL
-    identities = [jute.encode(each) for each in authinfo]
-    return head + _int.pack(len(identities)) + b"".join(identities)
+    return head + (_NULL if authinfo is None else _pack_identities(tuple(authinfo)))
+
+
+@lru_cache(maxsize=256)
+def _pack_identities(authinfo: tuple[Id, ...]) -> bytes:
+    return _int.pack(len(authinfo)) + b"".join([jute.encode(each) for each in authinfo])
 
 
 def read_packet(
@@ -150,6 +157,57 @@ def read_packet(
     if identities is None:
         return None
     return QuorumPacket(kind, zxid, data, identities[0]), identities[1]
+
+
+def read_packets(
+    buf: bytes, offset: int = 0, limit: int = DEFAULT_DATA_MAX
+) -> tuple[list[QuorumPacket], int]:
+    """
+    Take all packets at C{offset} that are there, up to the first one behind which something else may stand: an image.
+
+    Many packets come at a time once there is something to do, so this is what L{read_packet} does, without its call.
+
+    @param limit: the longest payload that is believed, in bytes.
+    @return: the packets and the offset behind them; none, if the end of the first has not come yet.
+    @raise ProtocolError: the first one is no packet; those in front of such a one are returned.
+    """
+    packets: list[QuorumPacket] = []
+    size = len(buf) - _SMALLEST
+    # Many requests in a row come from clients that are the same to us.
+    same, identities = _NULL, None
+    while True:
+        if offset <= size:
+            kind, zxid, length = _unpack_head(buf, offset)
+            end = start = offset + _HEAD
+            data = None
+            if 0 <= length <= limit:
+                end += length
+                data = buf[start:end]
+            if length >= -1 and length <= limit and kind in _BROADCAST:
+                if buf.startswith(_NULL, end):
+                    packets.append(_new(QuorumPacket, (kind, zxid, data, None)))
+                    offset = end + 4
+                    continue
+                if buf.startswith(same, end):
+                    packets.append(_new(QuorumPacket, (kind, zxid, data, identities)))
+                    offset = end + len(same)
+                    continue
+        try:
+            found = read_packet(buf, offset, limit)
+        except ProtocolError:
+            if not packets:
+                raise
+            return packets, offset
+        if found is None:
+            return packets, offset
+        packet, after = found
+        packets.append(packet)
+        if packet.type not in _BROADCAST:
+            return packets, after
+        if packet.authinfo is not None:
+            identities = packet.authinfo
+            same = buf[offset + _HEAD + len(packet.data or b"") : after]
+        offset = after
 
 
 def _read_identities(

@@ -64,10 +64,10 @@ class Send(NamedTuple):
 
 
 class Broadcast(NamedTuple):
-    """Write the same bytes to several learners."""
+    """Write the same packets, encoded, to several learners."""
 
     channels: tuple[int, ...]
-    data: bytes
+    parts: list[bytes]
 
 
 class Drop(NamedTuple):
@@ -87,14 +87,13 @@ class WriteEpoch(NamedTuple):
 
 class Log(NamedTuple):
     """
-    Append a transaction to the log; C{persisted(token)} when it is durable.
+    Append transactions, (zxid, entry) each, to the log; C{persisted(token)} when all of them are durable.
 
     C{persisted} of the last of several covers those before it: logs are durable in order.
     """
 
     token: int
-    zxid: int
-    entry: bytes
+    entries: list[tuple[int, bytes]]
 
 
 class Note(NamedTuple):
@@ -154,9 +153,9 @@ class Lead(NamedTuple):
 
 
 class Committed(NamedTuple):
-    """The next proposal is committed: apply it to the tree.  Comes in the order of the proposals."""
+    """The next proposals are committed: apply them to the tree.  Comes in the order of the proposals."""
 
-    zxid: int
+    zxids: list[int]
 
 
 class Forwarded(NamedTuple):
@@ -221,10 +220,11 @@ class TakeSnapshot(NamedTuple):
 
 
 class Apply(NamedTuple):
-    """Apply a committed transaction to the tree, now; answer the client if it is one of ours."""
+    """
+    Apply committed transactions, (zxid, entry) each, to the tree, now; answer those of our clients who asked for them.
+    """
 
-    zxid: int
-    entry: bytes
+    entries: list[tuple[int, bytes]]
 
 
 class Serve(NamedTuple):

@@ -103,7 +103,7 @@ class Joining(Links):
                 self._synced(link, now)
             else:
                 # Version 3.8 logs its history as it comes, and tells (ZOOKEEPER-4685).
-                self._acknowledged(link, packet.zxid)
+                self._acknowledged(link, [packet.zxid])
         elif stage == Stage.HELLO and kind in (quorum.FOLLOWERINFO, quorum.OBSERVERINFO):
             self._hello(link, packet, now)
         elif stage == Stage.PROMISE and kind == quorum.ACKEPOCH:

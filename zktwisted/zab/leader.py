@@ -11,6 +11,7 @@ It knows no tree and no session: the role that drives it prepares transactions a
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from struct import Struct
 
 from zktwisted.config.ensemble import Ensemble
@@ -32,7 +33,7 @@ _COUNTER = 0xFFFFFFFF
 _NULL = b"\xff\xff\xff\xff"
 _pack_head = Struct(">iqi").pack
 _pack_bare = Struct(">iqii").pack
-_new = tuple.__new__
+_SERVING = Stage.SERVING
 
 
 class Proposal:
@@ -69,8 +70,10 @@ class Leader(Joining):
     ) -> None:
         """Begin to wait for learners; see L{Joining}."""
         self._outstanding: dict[int, Proposal] = {}
-        #: On their way to our own disk, as (token, zxid).
-        self._logging: deque[tuple[int, int]] = deque()
+        #: On their way to our own disk, as (token, zxids).
+        self._logging: deque[tuple[int, list[int]]] = deque()
+        #: The effects that another proposal may still join, while nothing else is wanted behind them, and its zxids.
+        self._run = Log(0, []), Broadcast((), []), [0]
         #: Syncs that wait for a commit: by its zxid, the channels that asked.
         self._syncs: dict[int, list[int]] = {}
         self._next_ping = now + limits.tick / 2
@@ -113,29 +116,46 @@ class Leader(Joining):
 
     def receive(self, channel: int, packet: QuorumPacket, now: float) -> None:
         """Take one packet of a learner's."""
+        self.receive_all(channel, (packet,), now)
+
+    def receive_all(self, channel: int, packets: Sequence[QuorumPacket], now: float) -> None:
+        """Take several packets of a learner's, in their order; acknowledgements that follow one another at once."""
         link = self._links.get(channel)
         if link is None or self.ended:
             return
         link.heard = now
+        acks: list[int] = []
         try:
-            if link.stage == Stage.SERVING:
-                link.ack_deadline = self._tick + self._limits.sync_limit
-                if packet.type == quorum.ACK:
-                    self._acknowledged(link, packet.zxid)
+            for packet in packets:
+                if link.stage is not _SERVING:
+                    self._receive_joining(link, packet, now)
+                    if self.ended or channel not in self._links:
+                        return
+                elif packet.type == 3:  # ACK
+                    acks.append(packet.zxid)
                 else:
+                    if acks:
+                        self._acknowledged(link, acks)
+                        acks = []
                     self._converse(link, packet)
-            else:
-                self._receive_joining(link, packet, now)
         except ProtocolError as e:
             self._refuse(link, e)
+            return
+        if link.stage is _SERVING:
+            link.ack_deadline = self._tick + self._limits.sync_limit
+            if acks:
+                self._acknowledged(link, acks)
 
     def persisted(self, token: int, now: float) -> None:
         """Hear that what an effect with this token asked for is durable: our own acknowledgement."""
         if self.ended:
             return
         logging = self._logging
+        durable: list[int] = []
         while logging and logging[0][0] <= token:
-            self._ack(self.sid, logging.popleft()[1])
+            durable += logging.popleft()[1]
+        if durable:
+            self._ack(self.sid, durable)
         if self._epoch_token is not None:
             self._persisted_epoch(token, now)
 
@@ -182,12 +202,19 @@ class Leader(Joining):
         packet = _pack_head(2, zxid, size) + entry + _NULL
         self.last_proposed = zxid
         self._outstanding[zxid] = Proposal(packet, entry)
-        self._token = token = self._token + 1
-        self._logging.append((token, zxid))
         effects = self._effects
-        if self._following:
-            effects.append(_new(Broadcast, (self._following, packet)))
-        effects.append(_new(Log, (token, zxid, entry)))
+        log, broadcast, zxids = self._run
+        if effects and effects[-1] is log:
+            log.entries.append((zxid, entry))
+            broadcast.parts.append(packet)
+            zxids.append(zxid)
+        else:
+            log = Log(self._next_token(), [(zxid, entry)])
+            self._run = log, Broadcast(self._following, [packet]), [zxid]
+            self._logging.append((log.token, self._run[2]))
+            if self._following:
+                effects.append(self._run[1])
+            effects.append(log)
         if self._holding:
             self._keep(packet)
         self.proposal_count += 1
@@ -206,21 +233,31 @@ class Leader(Joining):
 
     # -- acknowledgements and commits (spec: quorum 8.2)
 
-    def _acknowledged(self, link: Link, zxid: int) -> None:
-        if zxid > link.acked:
-            # The acknowledgement of UPTODATE comes with the zxid of the epoch, and says nothing of proposals.
-            link.acked = zxid
+    def _acknowledged(self, link: Link, zxids: list[int]) -> None:
+        # The acknowledgement of UPTODATE comes with the zxid of the epoch, and says nothing of proposals.
+        link.acked = max(link.acked, *zxids)
         if link.voting:
-            self._ack(link.sid, zxid)
+            self._ack(link.sid, zxids)
 
-    def _ack(self, sid: int, zxid: int) -> None:
+    def _ack(self, sid: int, zxids: list[int]) -> None:
+        """Count a server's acknowledgements, and commit what a quorum has, if all before it is committed."""
         outstanding = self._outstanding
-        proposal = outstanding.get(zxid)
-        if proposal is None:
-            # Committed already, or history, or the acknowledgement of UPTODATE.
-            return
-        proposal.acks[sid] = None
-        if zxid - 1 in outstanding or not self._quorum_acked(proposal):
+        oldest = 0
+        for zxid in zxids:
+            proposal = outstanding.get(zxid)
+            # Else it is committed already, or history, or the acknowledgement of UPTODATE.
+            if proposal is not None:
+                proposal.acks[sid] = None
+                if zxid - 1 not in outstanding:
+                    oldest = zxid
+        if oldest:
+            self._advance(oldest)
+
+    def _advance(self, zxid: int) -> None:
+        """Commit what a quorum has, beginning with the oldest proposal, which has this zxid."""
+        outstanding = self._outstanding
+        proposal = outstanding[zxid]
+        if not self._quorum_acked(proposal):
             return
         committed = []
         while True:
@@ -244,23 +281,31 @@ class Leader(Joining):
         return True
 
     def _commit(self, committed: list[tuple[int, Proposal]]) -> None:
-        """Tell everybody, in order."""
+        """Tell everybody, in order; a sync is answered behind the last commit that it waits for, before the next."""
+        told = 0
+        if self._syncs:
+            for count, (zxid, _) in enumerate(committed, 1):
+                channels = self._syncs.pop(zxid, None)
+                if channels is not None:
+                    self._tell(committed[told:count])
+                    told = count
+                    for channel in channels:
+                        self._answer_sync(channel)
+        if told < len(committed):
+            self._tell(committed[told:])
+
+    def _tell(self, committed: list[tuple[int, Proposal]]) -> None:
         effects = self._effects
         commits = b"".join([_pack_bare(4, zxid, -1, -1) for zxid, _ in committed])
         if self._following:
-            effects.append(_new(Broadcast, (self._following, commits)))
+            effects.append(Broadcast(self._following, [commits]))
         if self._observing or self._holding:
             informs = b"".join([INFORM_TYPE + proposal.packet[4:] for _, proposal in committed])
             if self._observing:
-                effects.append(_new(Broadcast, (self._observing, informs)))
+                effects.append(Broadcast(self._observing, [informs]))
             self._keep(commits, informs)
-        for zxid, proposal in committed:
-            self._recent.append((zxid, proposal.entry))
-            effects.append(_new(Committed, (zxid,)))
-        if self._syncs:
-            for zxid, _ in committed:
-                for channel in self._syncs.pop(zxid, ()):
-                    self._answer_sync(channel)
+        self._recent.extend([(zxid, proposal.entry) for zxid, proposal in committed])
+        effects.append(Committed([zxid for zxid, _ in committed]))
 
     def _answer_sync(self, channel: int) -> None:
         link = self._links.get(channel)

@@ -14,8 +14,9 @@ It knows no tree: transactions are bytes with a zxid, and only their header is l
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from struct import Struct
+from typing import Any
 
 from zktwisted.config.ensemble import Ensemble
 from zktwisted.errors import ProtocolError
@@ -55,7 +56,8 @@ EXIT_SYNC = 13
 _zxid_and_type = Struct(">q8xi").unpack_from
 _HEADER = txns.HEADER_SIZE
 _TYPES = frozenset(txns.BODIES) - {ops.CHECK}
-_new = tuple.__new__
+_pack_bare = Struct(">iqii").pack
+_COUNTER = 0xFFFFFFFF
 
 
 class Learner(Machine):
@@ -121,9 +123,9 @@ class Learner(Machine):
         self._last_queued = 0
         self._not_logged: deque[tuple[int, bytes]] = deque()
         self._committed: deque[int] = deque()
-        # Broadcast: logged and not committed; logged and not durable, as (token, zxid).
+        # Broadcast: logged and not committed; logged and not durable, as (token, what acknowledges it).
         self._pending: deque[tuple[int, bytes]] = deque()
-        self._logging: deque[tuple[int, int]] = deque()
+        self._logging: deque[tuple[int, bytes]] = deque()
         kind = quorum.OBSERVERINFO if observer else quorum.FOLLOWERINFO
         info = quorum.LearnerInfo(sid, quorum.PROTOCOL_VERSION, config_version)
         self._send(pack_packet(kind, make_zxid(accepted_epoch, 0), quorum.pack_learner_info(info)))
@@ -163,6 +165,18 @@ class Learner(Machine):
             return
         try:
             self._phase(packet)
+        except ProtocolError as e:
+            self._refuse(e)
+
+    def receive_all(self, packets: Sequence[QuorumPacket], now: float) -> None:
+        """Take several packets of the leader's, in their order; in the broadcast as few steps as they allow."""
+        if not self.serving or self.ended:
+            for packet in packets:
+                self.receive(packet, now)
+            return
+        self._heard = now
+        try:
+            self._broadcast(packets)
         except ProtocolError as e:
             self._refuse(e)
 
@@ -334,7 +348,7 @@ class Learner(Machine):
             return
         entry = self._take_proposal(zxid)
         if self._image_zxid is None or zxid > self._image_zxid:
-            self._effects.append(Apply(zxid, entry))
+            self._effects.append(Apply([(zxid, entry)]))
 
     def _take_proposal(self, zxid: int) -> bytes:
         """Take the oldest proposal of the synchronization, which is to have this zxid."""
@@ -371,8 +385,8 @@ class Learner(Machine):
             entry = self._take_proposal(zxid)
             if self._logs:
                 token = self._next_token()
-                self._effects.append(Log(token, zxid, entry))
-            self._effects.append(Apply(zxid, entry))
+                self._effects.append(Log(token, [(zxid, entry)]))
+            self._effects.append(Apply([(zxid, entry)]))
         self._committed.clear()
         return token
 
@@ -408,84 +422,108 @@ class Learner(Machine):
         self._silence = self._limits.sync_seconds
         self._effects.append(Serve(self.epoch))
         self._acknowledge_epoch()
-        self._phase = self._observe if self.observer else self._follow
+        self._phase = self._take_part
         left, committed = self._not_logged, self._committed
         self._not_logged, self._committed = deque(), deque()
         if self.observer:
             for (zxid, entry), known in zip(left, committed, strict=False):
                 if zxid != known:
                     raise ProtocolError(f"COMMIT {show_zxid(known)}, and {show_zxid(zxid)} is next")
-                self._inform(zxid, entry)
+                self._inform([(zxid, entry)])
             return
-        for zxid, entry in left:
-            self._accept(zxid, entry)
+        for each in left:
+            self._accept([each])
         for zxid in committed:
-            self._commit(zxid)
+            self._commit([zxid])
 
     # -- broadcast (spec: quorum 8.3, 10.1)
 
-    def _follow(self, packet: QuorumPacket) -> None:
-        kind, zxid, data, _ = packet
-        if kind == quorum.PROPOSAL:
-            self._accept(zxid, self._checked(zxid, data))
-        elif kind == quorum.COMMIT or kind == quorum.COMMITANDACTIVATE:
-            self._commit(zxid)
-        else:
-            self._converse(packet)
+    def _take_part(self, packet: QuorumPacket) -> None:
+        self._broadcast((packet,))
 
-    def _observe(self, packet: QuorumPacket) -> None:
-        kind, zxid, data, _ = packet
-        if kind == quorum.INFORM:
-            self._inform(zxid, self._checked(zxid, data))
-        elif kind == quorum.INFORMANDACTIVATE:
-            self._inform(zxid, self._checked(zxid, quorum.read_designated(data)[1]))
-        else:
-            self._converse(packet)
+    def _broadcast(self, packets: Sequence[QuorumPacket]) -> None:
+        """Take packets of the broadcast; proposals that follow one another are one step, and so are commits."""
+        observer, checked = self.observer, self._checked
+        accept: Callable[[list[Any]], None] = self._inform if observer else self._accept
+        commit = self._commit
+        proposed = quorum.INFORM if observer else quorum.PROPOSAL
+        step = accept
+        run: list[Any] = []
+        try:
+            for packet in packets:
+                kind, zxid, data, _ = packet
+                item: Any
+                if kind == proposed:
+                    then, item = accept, (zxid, checked(zxid, data))
+                elif not observer and (kind == quorum.COMMIT or kind == quorum.COMMITANDACTIVATE):
+                    then, item = commit, zxid
+                elif observer and kind == quorum.INFORMANDACTIVATE:
+                    then, item = accept, (zxid, checked(zxid, quorum.read_designated(data)[1]))
+                else:
+                    then, item = self._converse, packet
+                if then is not step:
+                    whole, run = run, []
+                    if whole:
+                        step(whole)
+                    if self.ended:
+                        return
+                    step = then
+                run.append(item)
+        finally:
+            if run:
+                step(run)
 
-    def _converse(self, packet: QuorumPacket) -> None:
-        kind = packet.type
-        if kind == quorum.PING:
-            self._effects.append(Pong(packet.zxid))
-        elif kind == quorum.SYNC:
-            self._effects.append(Synced())
-        elif kind == quorum.REVALIDATE:
-            self._effects.append(Revalidated(*quorum.read_validity(packet.data)))
-        else:
-            self._note(f"the leader sent {packet!r}, which is not for us")
+    def _converse(self, packets: list[QuorumPacket]) -> None:
+        for packet in packets:
+            kind = packet.type
+            if kind == quorum.PING:
+                self._effects.append(Pong(packet.zxid))
+            elif kind == quorum.SYNC:
+                self._effects.append(Synced())
+            elif kind == quorum.REVALIDATE:
+                self._effects.append(Revalidated(*quorum.read_validity(packet.data)))
+            else:
+                self._note(f"the leader sent {packet!r}, which is not for us")
 
-    def _accept(self, zxid: int, entry: bytes) -> None:
-        """Log a proposal; its acknowledgement waits for the disk."""
+    def _accept(self, entries: list[tuple[int, bytes]]) -> None:
+        """Log proposals; their acknowledgement waits for the disk."""
         self._token = token = self._token + 1
-        self._logging.append((token, zxid))
-        if zxid & 0xFFFFFFFF:
-            self._pending.append((zxid, entry))
-        self._effects.append(_new(Log, (token, zxid, entry)))
+        self._logging.append((token, b"".join([_pack_bare(3, zxid, -1, -1) for zxid, _ in entries])))
+        self._pending.extend([each for each in entries if each[0] & _COUNTER])
+        self._effects.append(Log(token, entries))
 
     def _logged(self, token: int) -> None:
         """Acknowledge what is durable."""
         logging = self._logging
         acks = []
         while logging and logging[0][0] <= token:
-            acks.append(pack_bare(quorum.ACK, logging.popleft()[1]))
+            acks.append(logging.popleft()[1])
         if acks:
             self._send(b"".join(acks))
 
-    def _commit(self, zxid: int) -> None:
-        if not self._pending:
-            self._note(f"COMMIT {show_zxid(zxid)} without any proposal")
-            return
-        head, entry = self._pending[0]
-        if head != zxid:
-            self._exit(EXIT_COMMIT, f"COMMIT {show_zxid(zxid)}, and {show_zxid(head)} is next")
-            return
-        self._pending.popleft()
-        self._effects.append(_new(Apply, (zxid, entry)))
+    def _commit(self, zxids: list[int]) -> None:
+        """Apply proposals in the order in which they came; any other order is nobody's history."""
+        pending = self._pending
+        entries: list[tuple[int, bytes]] = []
+        wrong = None
+        for zxid in zxids:
+            if not pending:
+                self._note(f"COMMIT {show_zxid(zxid)} without any proposal")
+            elif pending[0][0] == zxid:
+                entries.append(pending.popleft())
+            else:
+                wrong = f"COMMIT {show_zxid(zxid)}, and {show_zxid(pending[0][0])} is next"
+                break
+        if entries:
+            self._effects.append(Apply(entries))
+        if wrong is not None:
+            self._exit(EXIT_COMMIT, wrong)
 
-    def _inform(self, zxid: int, entry: bytes) -> None:
+    def _inform(self, entries: list[tuple[int, bytes]]) -> None:
         """Apply what the quorum has on its disks; ours may follow later."""
         if self._logs:
-            self._effects.append(Log(self._next_token(), zxid, entry))
-        self._effects.append(_new(Apply, (zxid, entry)))
+            self._effects.append(Log(self._next_token(), entries))
+        self._effects.append(Apply(entries))
 
     # -- helpers
 
@@ -494,7 +532,7 @@ class Learner(Machine):
 
     def _send(self, data: bytes) -> None:
         if not self.ended:
-            self._effects.append(_new(Send, (LEADER, data)))
+            self._effects.append(Send(LEADER, data))
 
     def _await(self, step: Callable[[], None], at: int | None = None) -> None:
         """Do nothing until the disk has done what the token C{at}, or else a new one, stands for; then C{step}."""

@@ -11,6 +11,7 @@ whatever comes for a learner after NEWLEADER is held back until it has acknowled
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import NamedTuple
 
@@ -193,6 +194,14 @@ class Links(Machine):
         """Hear that a learner has connected; C{channel} names it from now on, and is never used again."""
         if not self.ended:
             self._links[channel] = Link(channel, now, self._tick + self._limits.init_limit + self._limits.sync_limit)
+
+    def receive(self, channel: int, packet: QuorumPacket, now: float) -> None:
+        """Take one packet of a learner's."""
+
+    def receive_all(self, channel: int, packets: Sequence[QuorumPacket], now: float) -> None:
+        """Take several packets of a learner's, in their order."""
+        for packet in packets:
+            self.receive(channel, packet, now)
 
     def disconnected(self, channel: int, now: float) -> None:
         """Hear that the connection is gone."""
@@ -426,7 +435,7 @@ class Links(Machine):
     def _ping(self) -> None:
         channels = tuple(link.channel for link in self._links.values() if link.stage >= Stage.SYNCING)
         if channels:
-            self._effects.append(Broadcast(channels, pack_bare(quorum.PING, self.last_proposed)))
+            self._effects.append(Broadcast(channels, [pack_bare(quorum.PING, self.last_proposed)]))
 
     def _forget_applied(self) -> None:
         """Forget what was committed and is in the tree by now."""
@@ -443,8 +452,8 @@ class Links(Machine):
 
     # -- helpers, and what a leader fills in
 
-    def _acknowledged(self, link: Link, zxid: int) -> None:
-        """Count the acknowledgement of a proposal."""
+    def _acknowledged(self, link: Link, zxids: list[int]) -> None:
+        """Count the acknowledgements of proposals."""
 
     def _regroup(self) -> None:
         serving = [link for link in self._links.values() if link.stage == Stage.SERVING]

@@ -78,7 +78,7 @@ class ObserverMaster(Links):
         packet = pack_packet(quorum.INFORM, zxid, entry)
         self.last_proposed = zxid
         if self._observing:
-            self._effects.append(Broadcast(self._observing, packet))
+            self._effects.append(Broadcast(self._observing, [packet]))
         if self._holding:
             self._keep(b"", packet)
 
