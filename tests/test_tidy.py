@@ -29,7 +29,7 @@ OUTSIDE = frozenset(
 )
 
 # Who may say that the global reactor is the one: a program's own surface, and a test case that trial runs.
-REACTOR_USERS = frozenset(("zktwisted.kit.cases", "zktwisted.tap"))
+REACTOR_USERS = frozenset(("zktwisted.kit.cases", "zktwisted.tap", "zktwisted.zkt.main"))
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,10 @@ ROOMS = {
     "kit.kazoo": Room(ours=("config", "kit"), others=("kazoo",)),
     "kit.plugin": Room(ours=("kit",), others=("pytest", "kazoo")),
     "tap": Room(ours=("server", "ops", "config", "errors", "_version"), others=_TWISTED),
+    # The command line of a client; of the tree it knows how quotas and owners are written.
+    "zkt": Room(
+        ours=("zkt", "client", "wire", "errors", "tree.quota", "tree.znode", "kit.command", "_version"), others=_TWISTED
+    ),
     # A whole server answers four-letter words: the one module that puts it together may know who does.
     "server.run": Room(ours=(*_SERVER, "ops"), others=_TWISTED),
     # The front door names the rooms without importing them.

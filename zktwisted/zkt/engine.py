@@ -1,0 +1,177 @@
+"""
+The two threads of the process: the reactor's, where ZooKeeper happens, and the main one, which owns the terminal.
+
+The main thread writes what commands show, gets Ctrl-C and waits for lines; so neither a slow reader nor a sleeping user
+costs the session.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from queue import Empty, SimpleQueue
+from threading import Thread
+from typing import Any, BinaryIO, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from zktwisted.zkt.screen import Done, Piece, Screen
+from zktwisted.zkt.status import Problem, Status
+
+__all__ = ["Engine"]
+
+T = TypeVar("T")
+
+_CLEAR = b"\r\x1b[K"
+
+
+class Engine:
+    """
+    @ivar reactor: runs in a thread of its own from L{start} to L{stop}.
+    @ivar screen: for commands.
+    """
+
+    def __init__(self, reactor: Any, out: BinaryIO, err: BinaryIO) -> None:
+        self.reactor = reactor
+        self.screen = Screen(reactor.callFromThread)
+        self._out = out
+        self._err = err
+        self._thread: Thread | None = None
+        self._task: Deferred[Any] | None = None
+        self._busy = False
+        self._ended_by: Status | None = None
+        self._status_shown = False
+        # Whoever reads the output is gone: nothing is written any more.
+        self._broken = False
+
+    def start(self) -> None:
+        """Start the reactor, and take the signals."""
+        run = self.reactor.run
+        self._thread = Thread(target=run, kwargs={"installSignalHandlers": False}, daemon=True, name="reactor")
+        self._thread.start()
+        signal.signal(signal.SIGINT, lambda *_: self._signalled(Status.INTERRUPTED))
+        signal.signal(signal.SIGTERM, lambda *_: self._signalled(Status.TERMINATED))
+
+    def stop(self) -> None:
+        """Stop the reactor, and wait for its end."""
+        if self._thread is not None:
+            self.reactor.callFromThread(self.reactor.stop)
+            self._thread.join()
+            self._thread = None
+
+    # -- signals
+
+    def _signalled(self, status: Status) -> None:
+        """Ctrl-C or SIGTERM: end what is going on, and the second time the process."""
+        if not self._busy:
+            # Between commands: the main thread reads a line.
+            if status is Status.INTERRUPTED:
+                raise KeyboardInterrupt
+            raise SystemExit(int(status))
+        if self._ended_by in (Status.INTERRUPTED, Status.TERMINATED):
+            os._exit(int(status))
+        self._cancel(status)
+
+    def _cancel(self, status: Status) -> None:
+        self._ended_by = status
+        self.reactor.callFromThread(self._cancel_task)
+
+    def _cancel_task(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+    # -- running
+
+    def run(self, program: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """
+        Run a coroutine function in the reactor's thread, and show what it shows, until it is done.
+
+        @raise Problem: it was interrupted.
+        @raise Exception: what it raised.
+        """
+        self._ended_by = None
+        self._busy = True
+        try:
+            self.reactor.callFromThread(self._begin, program)
+            while True:
+                piece = self.screen.pieces.get()
+                if isinstance(piece, Done):
+                    break
+                self.write(piece)
+        finally:
+            self._busy = False
+        self._clear_status()
+        if self._broken:
+            raise Problem(Status.PIPE, "nobody reads the output any more")
+        result = piece.result
+        if isinstance(result, Failure):
+            if self._ended_by is not None:
+                raise Problem(self._ended_by, "interrupted")
+            result.raiseException()
+        found: T = result
+        return found
+
+    def _begin(self, program: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        self._task = Deferred.fromCoroutine(program())
+        self._task.addBoth(self._finished)
+
+    def _finished(self, result: Any) -> None:
+        self._task = None
+        self.screen.pieces.put(Done(result))
+
+    def ask(self, program: Callable[[], Coroutine[Any, Any, T]], seconds: float) -> T | None:
+        """Run a coroutine function, and return its result; C{None} if it fails or takes too long."""
+        answers: SimpleQueue[Any] = SimpleQueue()
+
+        def begin() -> None:
+            Deferred.fromCoroutine(program()).addTimeout(seconds, self.reactor).addBoth(answers.put)
+
+        self.reactor.callFromThread(begin)
+        try:
+            result = answers.get(timeout=seconds + 1)
+        except Empty:
+            return None
+        return None if isinstance(result, Failure) else result
+
+    # -- writing
+
+    def write(self, piece: Piece, again: bytes = b"") -> None:
+        """
+        Write a piece.
+
+        @param again: what stands in the last line of the terminal, and shall stand there again.
+        """
+        try:
+            if not self._broken:
+                self._write(piece, again)
+        except BrokenPipeError:
+            self._broken = True
+            # Python itself flushes once more at the end, and would complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+            self._cancel(Status.PIPE)
+        finally:
+            self.screen.written(piece)
+
+    def _write(self, piece: Piece, again: bytes) -> None:
+        self._clear_status()
+        if piece.kind == "status":
+            if piece.data:
+                self._err.write(_CLEAR + piece.data)
+                self._err.flush()
+                self._status_shown = True
+            return
+        stream = self._out if piece.kind == "out" else self._err
+        if stream is self._err:
+            self._out.flush()
+        stream.write((_CLEAR if again else b"") + piece.data + again)
+        if stream is self._err or self.screen.pieces.empty():
+            stream.flush()
+
+    def _clear_status(self) -> None:
+        if self._status_shown:
+            self._status_shown = False
+            self._err.write(_CLEAR)
+            self._err.flush()
