@@ -76,11 +76,12 @@ ROOMS = {
     "client": Room(ours=("client", "wire", "errors"), others=_TWISTED),
     # Whoever wants TLS installs the extra; the rest of the client does without.
     "client.tls": Room(ours=("client", "wire", "errors"), others=(*_TWISTED, "OpenSSL", "cryptography")),
-    "testing": Room(ours=(*_SERVER, "ops", "client", "testing"), others=_TWISTED),
+    # Its front door names what is in the kit, too.
+    "testing": Room(ours=(*_SERVER, "ops", "client", "testing", "kit"), others=_TWISTED),
     # The testing kit: what is done to real servers, and how the tests of others come by them.
     "kit": Room(ours=(*_SERVER, "kit"), others=_TWISTED),
     "kit.credentials": Room(others=("cryptography",)),
-    "kit.kazoo": Room(ours=("config", "kit"), others=("kazoo",)),
+    "kit.kazoo": Room(ours=("kit",), others=("kazoo",)),
     "kit.plugin": Room(ours=("kit",), others=("pytest", "kazoo")),
     "tap": Room(ours=("server", "ops", "config", "errors", "_version"), others=_TWISTED),
     # The command line of a client; of the tree it knows how quotas and owners are written.

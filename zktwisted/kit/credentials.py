@@ -34,6 +34,10 @@ class TlsFiles:
     key: str
     server: str
 
+    def paths(self) -> dict[str, str]:
+        """What clients need, by name."""
+        return {"ca": self.ca, "certificate": self.certificate, "key": self.key}
+
     def client_context(self) -> ssl.SSLContext:
         """What C{ssl} and asyncio connect with: trusts the authority and shows the client's certificate."""
         context = ssl.create_default_context(cafile=self.ca)

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from zktwisted.config import ServerConfig
+from zktwisted.kit.settings import settings_of
 from zktwisted.kit.threaded import TestServer
 
 if TYPE_CHECKING:
@@ -229,15 +229,7 @@ class ZookeeperCluster:
         return self._server
 
     def _settings(self) -> dict[str, Any]:
-        text = "\n".join(["dataDir=.", *self._entries])
-        config = ServerConfig.from_text(text, properties=self._properties)
-        plain = ServerConfig(data_dir=config.data_dir)
-        settings = {
-            key.attribute: getattr(config, key.attribute)
-            for key in ServerConfig.keys()
-            if getattr(config, key.attribute) != getattr(plain, key.attribute)
-        }
-        settings["properties"] = config.properties
+        settings = settings_of(self._entries, self._properties)
         if self._jaas is not None:
             self._directory = TemporaryDirectory(prefix="zktwisted-")
             jaas = Path(self._directory.name) / "jaas.conf"

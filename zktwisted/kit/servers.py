@@ -14,6 +14,7 @@ from tempfile import mkdtemp
 from typing import Any
 from uuid import uuid4
 
+from twisted.internet.error import CannotListenError
 from twisted.internet.task import deferLater
 
 from zktwisted.config import Ensemble, ServerConfig
@@ -71,6 +72,7 @@ class Servers:
         self._faults = Faults()
         self._directory: Path | None = None
         self.tls: TlsFiles | None = None
+        self._control: Any = None  # a twisted.internet.tcp.Port
         self.sasl = dict(sasl) if sasl else None
         values = self._credentials(tls, settings or {})
         count = members + observers
@@ -148,10 +150,30 @@ class Servers:
 
     async def close(self) -> None:
         """Stop all, and leave nothing."""
+        control, self._control = self._control, None
+        if control is not None:
+            await control.stopListening()
         for member in self._all():
             await member.close()
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
+
+    async def serve_control(self, port: int = 0) -> str:
+        """
+        Take orders by HTTP.
+
+        @return: the URL.
+        @raise OSError: the port is taken, or they are taken already.
+        """
+        from zktwisted.kit.control import Control
+
+        if self._control is not None:
+            raise OSError("orders are taken already")
+        try:
+            self._control = await Control(self).listen(self._reactor, port)
+        except CannotListenError as error:
+            raise OSError(str(error)) from error
+        return f"http://127.0.0.1:{self._control.getHost().port}/"
 
     async def reset(self) -> None:
         """Begin anew: no node, no session, no fault; connections are closed, and ports remain."""

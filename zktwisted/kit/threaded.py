@@ -127,6 +127,18 @@ class TestServer:
             raise RuntimeError("the server runs in the process that this one was forked from; start one here")
         return self._thread.call(function, *arguments, **keywords)
 
+    def serve_control(self, port: int = 0) -> str:
+        """
+        Take orders by HTTP as well, until L{stop}, so that another process can make things go wrong here.
+
+        @param port: of the loopback address; 0: any that is free.
+        @return: the URL: C{"http://127.0.0.1:40002/"}.
+
+        @raise OSError: the port is taken.
+        """
+        url: str = self._call(self._running.serve_control, port)
+        return url
+
     # -- where it is
 
     @property

@@ -78,6 +78,8 @@ class Run:
     """
 
     _storage: Database | NullDatabase
+    _log_disk: Disk | None = None
+    _snap_disk: Disk | None = None
 
     def __init__(
         self,
@@ -85,8 +87,7 @@ class Run:
         config: ServerConfig,
         client_endpoints: Sequence[IStreamServerEndpoint] | None,
         *,
-        memory: bool,
-        storage: NullDatabase | None,
+        memory: bool | NullDatabase,
         monotonic: Callable[[], float],
         wall_ms: Callable[[], int],
         entropy: Random,
@@ -98,7 +99,7 @@ class Run:
         failed: Callable[[Failure], None],
     ) -> None:
         """
-        @param storage: keeps the data of a server on its own, where C{memory} is true.
+        @param memory: whether there are no files; or what a server on its own keeps its data in.
         @param serving: told the name of each role of a peer that begins to serve.
         @param failed: told once when the server cannot go on, in the reactor's thread; see L{give_up}.
         """
@@ -110,13 +111,12 @@ class Run:
         self._failed = failed
         self._cancelled = self._given_up = False
         self._ports: list[IListeningPort] = []
+        self._tickers: list[Ticker] = []
         self._stoppable: list[PosixDisk] = []
-        self._log_disk: Disk | None = None
-        self._snap_disk: Disk | None = None
         metrics, self._stats = ServerMetrics(Random(entropy.random())), ServerStats()
         self._tls = self._open_tls(metrics)
         self._threaded = not memory and disks is None
-        self._storage = storage or self._open_memory(entropy) if memory else self._open_disks(disks, metrics, entropy)
+        self._storage = self._open_memory(memory, entropy) if memory else self._open_disks(disks, metrics, entropy)
         self._config_schemes(metrics)
         self.core = FrontServer(
             config,
@@ -149,7 +149,6 @@ class Run:
             self.core.delete_container,
             config.container_max_per_minute,
         )
-        self._tickers: list[Ticker] = []
         self.peer = self._make_peer(network, entropy, serving)
         self.view.peer = self.peer
 
@@ -225,7 +224,9 @@ class Run:
             base = self._posix_disk(config.data_log_dir, metrics)
         return Database(self._log_disk, self._snap_disk, self._options(), entropy, base=base)
 
-    def _open_memory(self, entropy: Random) -> Database | NullDatabase:
+    def _open_memory(self, kept: bool | NullDatabase, entropy: Random) -> Database | NullDatabase:
+        if isinstance(kept, NullDatabase):
+            return kept
         if not self._config.distributed:
             return NullDatabase()
         from zktwisted.store.memory import MemoryDatabase
