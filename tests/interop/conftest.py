@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from tests.interop.clients import servers
 from tests.interop.ensembles import Ensemble
+from tests.interop.kdc import Kdc
 from tests.interop.process import ServerProcess
 
 MakeServer = Callable[..., ServerProcess]
@@ -71,6 +73,27 @@ def make_ensemble(tmp_path: Path) -> Iterator[MakeEnsemble]:
     for ensemble in made:
         ensemble.close()
     assert not [line for ensemble in made for line in ensemble.failures()]
+
+
+@pytest.fixture(scope="session")
+def realm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kdc]:
+    """Return a realm of Kerberos that all tests share; each makes principals of its own."""
+    made = Kdc(tmp_path_factory.mktemp("realm"))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture
+def kdc(realm: Kdc, monkeypatch: pytest.MonkeyPatch) -> Kdc:
+    """Return a realm of Kerberos that this process, and those that it starts, take for that of this machine."""
+    if find_spec("gssapi") is None:
+        servers.missing("gssapi", "pip install gssapi")
+    for name, value in realm.environment.items():
+        monkeypatch.setenv(name, value)
+    return realm
 
 
 @pytest.fixture
