@@ -1,8 +1,12 @@
-"""What TLS costs a server: CPU per read, and per handshake; ours beside Java's in one run.
+"""
+What TLS costs a server: CPU per read, and per handshake; ours beside Java's in one run.
 
-``python bench/tls.py --class-path '/path/to/zookeeper-3.9.5/lib/*'`` prints a table.  The load comes from one Python
-process with OpenSSL; what is measured is the server's CPU time, so the speed of the load does not matter as long as
-both servers get the same.
+The load comes from one Python process with OpenSSL; what is measured is the server's CPU time, so the speed of the load
+does not matter as long as both servers get the same.
+
+    python bench/tls.py [--seconds 5] [--rounds 3] [--document docs/performance-tls.md]
+
+Exit status 1 when a figure misses its floor: half of Java's CPU time for a read, and for a handshake.
 """
 
 from __future__ import annotations
@@ -19,15 +23,23 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.servers import JAVA_CLASS_PATH, Server  # noqa: E402
-from tests.authority import PASSWORD, Authority  # noqa: E402
+from bench.report import median
+from bench.servers import JAVA_CLASS_PATH, Server
+from tests.authority import PASSWORD, Authority
+from tests.interop.java import best_version, class_path
 
 CONNECT = struct.pack(">iiqiqi", 45, 0, 0, 30000, 0, 16) + bytes(17)
 CONNECTIONS, DEPTH = 50, 16
 PATH = b"/bench"
+#: By kind of work: CPU microseconds of the server for one.
+Figures = dict[str, float]
+#: What it is called, and the least that Java's CPU time must be over ours.
+WORK = {
+    "get": (f"get 100 B, {CONNECTIONS} connections x {DEPTH}", 2.0),
+    "handshake": ("a handshake, certificates on both sides, and a session", 2.0),
+}
 
 
 def frame(body: bytes) -> bytes:
@@ -118,53 +130,116 @@ def wait_for(port: int, limit_s: float = 30.0) -> None:
             return
 
 
-def measured(server: Server, work: Callable[[float], int], warm_up: float, seconds: float) -> tuple[float, float]:
-    """CPU microseconds of the server for each piece of work, and pieces per second."""
+def measured(server: Server, work: Callable[[float], int], warm_up: float, seconds: float) -> float:
+    """CPU microseconds of the server for each piece of work."""
     work(warm_up)
-    before, began = server.cpu_s(), time.monotonic()
+    before = server.cpu_s()
     done = work(seconds)
-    return (server.cpu_s() - before) * 1e6 / done, done / (time.monotonic() - began)
+    return (server.cpu_s() - before) * 1e6 / done
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--class-path", default=JAVA_CLASS_PATH)
-    parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--port", type=int, default=23810)
-    options = parser.parse_args()
+def measure(server: Server, port: int, context: ssl.SSLContext, seconds: float) -> Figures:
+    """What one server, just started, needs for each kind of work."""
+    # A Java server gets faster for some seconds.
+    warm = seconds * (2 if server.kind == "java" else 0.5)
+    wait_for(port)
+    links = [Link(context, port) for _ in range(CONNECTIONS)]
+    try:
+        links[0].socket.sendall(create())
+        links[0].take(1)
+        return {
+            "get": measured(server, partial(reads, links), warm, seconds),
+            "handshake": measured(server, partial(handshakes, context, port), warm, seconds),
+        }
+    finally:
+        for link in links:
+            link.socket.close()
+
+
+def page(results: dict[str, list[Figures]]) -> tuple[str, bool]:
+    """
+    Write a table of medians.
+
+    @return: it, and whether every floor was reached.
+    """
+    lines = [
+        "| work | Java, µs CPU | ours, µs CPU | Java's over ours | at least | reached | a CPU second: Java | ours |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    good = True
+    for name, (words, floor) in WORK.items():
+        java, ours = (median([figures[name] for figures in results[kind]]) for kind in ("java", "ours"))
+        reached = java / ours >= floor
+        good &= reached
+        per_second = " | ".join(f"{1e6 / cost:,.0f}" for cost in (java, ours))
+        verdict = "yes" if reached else "no"
+        lines.append(
+            f"| {words} | {java:,.1f} | {ours:,.1f} | {java / ours:.1f} | {floor:g} | {verdict} | {per_second} |"
+        )
+    return "\n".join(lines) + "\n", good
+
+
+HEAD = """# Performance of TLS
+
+Written by `bench/tls.py`; do not edit.
+Figures of one machine: trust the ratios, repeat them on yours.
+
+Both servers have the same configuration, keys of P-256, and clients that show certificates.
+Java's is {java}, with Netty.
+They take turns, {rounds} rounds of {seconds:g} s for each kind of work, and the medians stand here.
+The load is one Python program, which is slower than the servers.
+So what counts is the CPU time of the server for each piece of work, and for how many a second of it is good.
+
+"""
+
+
+def settings(authority: Authority, port: int) -> dict[str, str]:
+    own = authority.identity("server", ["localhost"])
+    return {
+        "secureClientPort": str(port),
+        "ssl.keyStore.location": str(own.p12),
+        "ssl.keyStore.password": PASSWORD,
+        "ssl.trustStore.location": str(authority.trust_p12),
+        "ssl.trustStore.password": PASSWORD,
+        "serverCnxnFactory": "org.apache.zookeeper.server.NettyServerCnxnFactory",
+    }
+
+
+def main() -> int:
+    """Run what the command line asks for; return the exit status."""
+    release = best_version()
+    parser = argparse.ArgumentParser(description=(__doc__ or "").strip().partition("\n")[0])
+    found = JAVA_CLASS_PATH if release is None else class_path(release)
+    parser.add_argument("--class-path", default=found, help="of Java's server, with Netty; by default what is found")
+    parser.add_argument("--seconds", type=float, default=5.0, help="of each kind of work, after a warm-up")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--port", type=int, default=23440, help="the first of two")
+    parser.add_argument("--document", type=Path, help="write the page there")
+    chosen = parser.parse_args()
+    results: dict[str, list[Figures]] = {"java": [], "ours": []}
     with tempfile.TemporaryDirectory() as scratch:
         directory = Path(scratch)
         authority = Authority(directory)
-        own, client = authority.identity("server", ["localhost"]), authority.identity("client")
         context = ssl.create_default_context(cafile=str(authority.trust))
-        context.load_cert_chain(str(client.store))
-        for index, kind in enumerate(("java", "ours")):
-            port = options.port + 2 * index
-            settings = {
-                "secureClientPort": str(port + 1),
-                "ssl.keyStore.location": str(own.p12),
-                "ssl.keyStore.password": PASSWORD,
-                "ssl.trustStore.location": str(authority.trust_p12),
-                "ssl.trustStore.password": PASSWORD,
-                "serverCnxnFactory": "org.apache.zookeeper.server.NettyServerCnxnFactory",
-            }
-            server = Server(kind, port, directory / kind, class_path=options.class_path, settings=settings)
-            server.start()
-            try:
-                wait_for(port + 1)
-                links = [Link(context, port + 1) for _ in range(CONNECTIONS)]
-                links[0].socket.sendall(create())
-                links[0].take(1)
-                warm = options.seconds * (2 if kind == "java" else 0.5)
-                cost, rate = measured(server, partial(reads, links), warm, options.seconds)
-                print(f"{kind}: get 100 B, {CONNECTIONS} x {DEPTH}: {cost:.2f} us of CPU each, {rate:.0f} per second")
-                cost, rate = measured(server, partial(handshakes, context, port + 1), warm, options.seconds)
-                print(f"{kind}: mutual handshake and session: {cost:.0f} us of CPU each, {rate:.0f} per second")
-                for link in links:
-                    link.socket.close()
-            finally:
-                server.stop()
+        context.load_cert_chain(str(authority.identity("client").store))
+        lines = settings(authority, chosen.port + 1)
+        for number in range(chosen.rounds):
+            for kind, figures in results.items():
+                place = directory / f"{kind}-{number}"
+                server = Server(kind, chosen.port, place, class_path=chosen.class_path, settings=lines)
+                server.start()
+                try:
+                    figures.append(measure(server, chosen.port + 1, context, chosen.seconds))
+                finally:
+                    server.remove()
+    text, good = page(results)
+    print(text)
+    if chosen.document is not None:
+        java = f"ZooKeeper {release}" if chosen.class_path == found and release else "the one of --class-path"
+        head = HEAD.format(rounds=chosen.rounds, seconds=chosen.seconds, java=java)
+        chosen.document.write_text(head + text, encoding="utf-8")
+    return 0 if good else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
