@@ -153,6 +153,9 @@ class LoadTests(SynchronousTestCase):
             "commitProcessor.numWorkerThreads=4",
             "admin.enableServer=false\nadmin.serverPort=8081",
             "ssl.ocsp=false",
+            # Without names that are checked there is nothing to look one up for.
+            "ssl.allowReverseDnsLookup=true",
+            "ssl.quorum.allowReverseDnsLookup=true\nssl.quorum.hostnameVerification=false",
             "ssl.sslProvider=OPENSSL",
             "metricsProvider.className=org.apache.zookeeper.metrics.impl.DefaultMetricsProvider",
             "audit.enable=no",
@@ -171,6 +174,8 @@ class LoadTests(SynchronousTestCase):
             "ssl.ocsp=true",
             "ssl.context.supplier.class=x.Y",
             "ssl.quorum.ocsp=true",
+            "ssl.allowReverseDnsLookup=true\nssl.clientHostnameVerification=true",
+            "ssl.quorum.allowReverseDnsLookup=True",
             "ssl.quorum.context.supplier.class=x.Y",
             "client.portUnification=TRUE",
             "admin.enableServer=true",

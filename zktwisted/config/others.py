@@ -34,8 +34,15 @@ class Kept(NamedTuple):
 
 
 _TLS = Refused("this setting of TLS is not supported", "remove it; the reference has those that are")
-_OCSP = Refused("OCSP is not supported", "remove it; ssl.crl checks revocation lists")
-_REVERSE = Refused("names are not looked up for addresses", "remove it, and put addresses into the certificates")
+_OCSP = Refused(
+    "nobody else is asked about a certificate while it is shown",
+    "write false, and look at lists: ssl.crl=true, or ssl.quorum.crl=true between servers",
+)
+_REVERSE = Refused(
+    "a name that is looked up for an address proves nothing: whoever answers for the address decides",
+    "write false, and put addresses into the certificates of clients; "
+    "between servers write the names of the certificates into the server lines",
+)
 _ADMIN = Refused("the admin server is not supported yet", "write admin.enableServer=false")
 _AUDIT = Refused("the audit log is not supported yet", "write audit.enable=false")
 _PROMETHEUS = Refused("the Prometheus exporter is not supported yet", "remove it; the word mntr has the same figures")
@@ -64,6 +71,12 @@ _SWITCHES: dict[str, Refused] = {
     "audit.enable": _AUDIT,
     "IPAuthenticationProvider.usexforwardedfor": _ADMIN,
     "emulate353TTLNodes": _OLD_TTL,
+}
+
+# What some of them are about; where that is off they are harmless as well.
+_ABOUT = {
+    "ssl.allowReverseDnsLookup": ("ssl.clientHostnameVerification", "false"),
+    "ssl.quorum.allowReverseDnsLookup": ("ssl.quorum.hostnameVerification", "true"),
 }
 
 # Exact names, and names that end with a dot or an asterisk for everything that begins so.
@@ -138,7 +151,9 @@ def judge(name: str, value: str, settings: Mapping[str, str]) -> Refused | Ignor
     @return: None if no version of ZooKeeper knows the key.
     """
     if name in _SWITCHES:
-        return _SWITCHES[name] if value.lower() == "true" else _HARMLESS
+        about, default = _ABOUT.get(name, ("", "true"))
+        on = value.lower() == settings.get(about, default).lower() == "true"
+        return _SWITCHES[name] if on else _HARMLESS
     if name == "metricsProvider.className":
         unknown = Refused(f"metrics provider class was not found: {value}", "remove it")
         return _PROVIDERS.get(value, unknown)
