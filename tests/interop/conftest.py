@@ -1,9 +1,9 @@
-"""Fixtures that start the servers which the client tests talk to."""
+"""Fixtures that start the servers which the client tests talk to; a test that fails shows what its servers said."""
 
 from __future__ import annotations
 
 import resource
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,32 @@ import pytest
 from tests.interop.clients import servers
 from tests.interop.ensembles import Ensemble
 from tests.interop.kdc import Kdc
-from tests.interop.process import ServerProcess
+from tests.interop.process import STARTED, ServerProcess
+
+#: Of how many servers a test that fails shows the log; the latest are the likeliest to tell.
+SHOWN = 6
 
 MakeServer = Callable[..., ServerProcess]
 MakeEnsemble = Callable[..., Ensemble]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Forget the servers of tests before."""
+    STARTED[:] = [server for server in STARTED if server.running()]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the end of each server's output under the report of a test that failed."""
+    report = yield
+    if report.failed:
+        for server in STARTED[-SHOWN:]:
+            where = "/".join(server.directory.parts[-3:])
+            report.sections.append((f"{server.name}, {where}: what it said last", server.said()))
+    return report
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import TypeVar
 from tests.interop import trees
 from tests.interop.clients import servers
 from tests.interop.links import ELECTION, QUORUM, Links
-from tests.interop.process import HOST, ServerFailure, ServerProcess, four_letter_word
+from tests.interop.process import ATTEMPT, HOST, PATIENCE, Reserved, ServerFailure, ServerProcess, four_letter_word
 from tests.interop.rawclient import NO_PASSWORD, Closed, RawSession, Silent
 
 #: The kind under test: ours, unless ZKTWISTED_TEST_SERVER puts a Java server in its place.
@@ -27,33 +26,11 @@ OURS = servers.OURS
 JAVA = servers.JAVA_380
 JAVA_395 = servers.JAVA_395
 WILDCARD = "0.0.0.0"
-#: Seconds. Nothing that is waited for takes this long; a machine that does nothing else answers in one or two.
-PATIENCE = 60.0
 LEADER, FOLLOWER, OBSERVER = "leader", "follower", "observer"
-CONFIG = {"tickTime": "500", "initLimit": "30", "syncLimit": "8", "maxSessionTimeout": "40000", **trees.CONFIG}
+CONFIG = {"tickTime": "500", "initLimit": "30", "syncLimit": "20", "maxSessionTimeout": "40000", **trees.CONFIG}
 CONFIG_NODE = "/zookeeper/config"
-SAID_MAX = 3000
 
 T = TypeVar("T")
-
-
-class Reserved:
-    """
-    A port of a loopback address that nobody else is given while this lives.
-
-    A bound socket holds it without listening: who binds with SO_REUSEADDR, as all servers do, can listen there, and
-    neither a search for a free port nor an outgoing connection comes upon it, whether a server runs there or not.
-    """
-
-    def __init__(self, host: str = HOST, port: int = 0) -> None:
-        self._socket = socket.socket()
-        self._socket.bind((host, port))
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.port: int = self._socket.getsockname()[1]
-
-    def close(self) -> None:
-        """Let others have it."""
-        self._socket.close()
 
 
 def until(ask: Callable[[], T | None], what: Callable[[], str], patience: float = PATIENCE) -> T:
@@ -107,9 +84,9 @@ class Member:
         if self.process is None or self.stopped:
             return None
         if not self.process.running():
-            raise ServerFailure(f"server {self.sid} ended on its own:\n{self.process.output[-SAID_MAX:]}")
+            raise ServerFailure(f"server {self.sid} ended on its own:\n{self.process.said()}")
         try:
-            text = four_letter_word(self.port, b"srvr", 2.0).decode()
+            text = four_letter_word(self.port, b"srvr", ATTEMPT).decode()
         except OSError:
             return None
         found = [line.removeprefix("Mode: ") for line in text.splitlines() if line.startswith("Mode: ")]
@@ -271,7 +248,7 @@ class Ensemble:
 
     def _signal(self, sid: int, number: signal.Signals) -> None:
         process = self.members[sid].running
-        assert process.running(), process.output[-SAID_MAX:]
+        assert process.running(), process.said()
         with contextlib.suppress(ProcessLookupError):
             process.send(number)
 
@@ -282,7 +259,7 @@ class Ensemble:
         self.start(sid)
 
     def session(
-        self, sid: int, timeout_ms: int = 20000, session_id: int = 0, password: bytes = NO_PASSWORD, last_zxid: int = 0
+        self, sid: int, timeout_ms: int = 40000, session_id: int = 0, password: bytes = NO_PASSWORD, last_zxid: int = 0
     ) -> RawSession:
         """
         Open a session at a server, or take one up, as soon as the server serves; its connection ends with the test.
@@ -352,15 +329,12 @@ class Ensemble:
         return found[first]
 
     def close(self) -> None:
-        """End all that was started, and show what it said if the test fails."""
+        """End all that was started."""
         for session in self._sessions:
             session.connection.close()
         for member in self.members.values():
             for process in member.processes:
                 process.kill9()
-            for number, process in enumerate(member.processes):
-                print(f"--- server {member.sid}, turn {number}: {process.name}")  # noqa: T201
-                print(process.output[-SAID_MAX:])  # noqa: T201
             for held in member.reserved:
                 held.close()
         if self.links is not None:

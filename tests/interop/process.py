@@ -1,35 +1,66 @@
 """A ZooKeeper server in a process of its own: what a Java server and ours have in common for a test.
 
-Knows how to write a configuration file, start a command, wait until it serves and end it by its id.
-Refuses to know what the command is: ``java.py`` and ``ours.py`` say that.
+Knows how to hold a port, write a configuration file, start a command, wait until it serves, end it by its id, and show
+what it said. Refuses to know what the command is: ``java.py`` and ``ours.py`` say that.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import selectors
 import signal
 import socket
 import subprocess
+import time
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 
+from twisted.logger import eventAsText, eventsFromJSONLogFile
+
 HOST = "127.0.0.1"
+#: Seconds. Nothing that is waited for takes this long; a machine that does nothing else answers in one or two.
+PATIENCE = 60.0
+#: Seconds that one question may take where the same is asked again and again.
+ATTEMPT = 5.0
+
+#: The ports of `free_port`.
+HELD: list[Reserved] = []
+#: The servers that were started for the test that runs, and for its module: a test that fails shows what they said.
+STARTED: list[ServerProcess] = []
 
 
 class ServerFailure(AssertionError):
     """A server did not start, or ended on its own; the message carries the end of its output."""
 
 
+class Reserved:
+    """
+    A port of a loopback address that nobody else is given while this lives.
+
+    A bound socket holds it without listening: who binds with SO_REUSEADDR, as all servers do, can listen there, and
+    neither a search for a free port nor an outgoing connection comes upon it, whether a server runs there or not.
+    """
+
+    def __init__(self, host: str = HOST, port: int = 0) -> None:
+        self._socket = socket.socket()
+        self._socket.bind((host, port))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.port: int = self._socket.getsockname()[1]
+
+    def close(self) -> None:
+        """Let others have it."""
+        self._socket.close()
+
+
 def free_port() -> int:
-    """Return a TCP port of the loopback address that nothing listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """Return a port that nobody is given by chance as long as the tests run."""
+    HELD.append(Reserved())
+    return HELD[-1].port
 
 
-def four_letter_word(port: int, word: bytes, timeout: float = 5.0) -> bytes:
+def four_letter_word(port: int, word: bytes, timeout: float = PATIENCE) -> bytes:
     """Return the whole answer to a four letter word; empty when the server closes without one."""
     with socket.create_connection((HOST, port), timeout) as link:
         link.sendall(word)
@@ -56,7 +87,7 @@ class ServerProcess:
     ) -> None:
         self.directory = directory
         self.data_dir = directory / "data"
-        self.port = free_port()
+        self.port = self.reserve()
         self.config = {
             "tickTime": "2000",
             "initLimit": "10",
@@ -68,6 +99,12 @@ class ServerProcess:
         }
         self.properties = dict(properties or {})
         self._process: subprocess.Popen[bytes] | None = None
+
+    def reserve(self) -> int:
+        """Return a port that nobody else is given as long as this object is there."""
+        held = Reserved()
+        weakref.finalize(self, held.close)
+        return held.port
 
     def command(self, config_file: Path) -> list[str]:
         """Return the command line that serves *config_file*."""
@@ -113,15 +150,26 @@ class ServerProcess:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        if self not in STARTED:
+            STARTED.append(self)
         if wait:
             self.wait_until_serving()
 
-    def wait_until_serving(self, attempts: int = 400) -> None:
-        """Ask ``srvr`` until the server says which mode it is in; each attempt waits a tenth of a second at most."""
+    def said(self, lines: int = 25) -> str:
+        """Return the end of what the process has printed; the log of ours, which is JSON, as one reads it."""
+        shown = []
+        for line in self.output.splitlines():
+            events = eventsFromJSONLogFile(io.StringIO(line + "\n"), "") if line.startswith("{") else iter(())
+            shown += next(map(eventAsText, events), line).splitlines()
+        return "\n".join(line[:300] for line in shown[-lines:])
+
+    def wait_until_serving(self) -> None:
+        """Ask ``srvr`` until the server says which mode it is in."""
         assert self._process is not None, "the server was not started"
-        for _ in range(attempts):
+        deadline = time.monotonic() + PATIENCE
+        while time.monotonic() < deadline:
             try:
-                if b"Mode:" in four_letter_word(self.port, b"srvr"):
+                if b"Mode:" in four_letter_word(self.port, b"srvr", ATTEMPT):
                     return
             except OSError:
                 pass
@@ -129,15 +177,15 @@ class ServerProcess:
                 status = self._process.wait(0.1)
             except subprocess.TimeoutExpired:
                 continue
-            raise ServerFailure(f"{self.name} ended with status {status}:\n{self.output[-4000:]}")
-        raise ServerFailure(f"{self.name} does not serve on port {self.port}:\n{self.output[-4000:]}")
+            raise ServerFailure(f"{self.name} ended with status {status}:\n{self.said()}")
+        raise ServerFailure(f"{self.name} does not serve on port {self.port}:\n{self.said()}")
 
-    def wait(self, timeout: float = 20.0) -> int:
+    def wait(self, timeout: float = PATIENCE) -> int:
         """Return the exit status of a process that ends on its own."""
         assert self._process is not None, "the server was not started"
         return self._process.wait(timeout)
 
-    def stop(self, timeout: float = 20.0) -> int | None:
+    def stop(self, timeout: float = PATIENCE) -> int | None:
         """End the process politely, forcibly after *timeout* seconds, and return its exit status."""
         return self._end(signal.SIGTERM, timeout)
 
@@ -148,7 +196,7 @@ class ServerProcess:
 
     def kill9(self) -> None:
         """End the process at once, as a crash does."""
-        self._end(signal.SIGKILL, 20.0)
+        self._end(signal.SIGKILL, PATIENCE)
 
     def _end(self, how: signal.Signals, timeout: float) -> int | None:
         process, self._process = self._process, None

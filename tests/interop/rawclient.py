@@ -10,7 +10,7 @@ import struct
 import time
 from collections.abc import Sequence
 
-from .process import HOST
+from .process import HOST, PATIENCE
 
 PING = struct.pack(">ii", -2, 11)
 CLOSE_SESSION = -11
@@ -28,7 +28,7 @@ class Silent(Exception):
 class RawConnection:
     """One TCP connection: framed or plain bytes, in both directions, each wait with a deadline in seconds."""
 
-    def __init__(self, port: int, timeout: float = 10.0) -> None:
+    def __init__(self, port: int, timeout: float = PATIENCE) -> None:
         self.timeout = timeout
         self._buffer = bytearray()
         self._socket = socket.create_connection((HOST, port), timeout)
@@ -143,7 +143,7 @@ class RawSession:
         session_id: int = 0,
         password: bytes = NO_PASSWORD,
         last_zxid: int = 0,
-        patience: float = 10.0,
+        patience: float = PATIENCE,
         read_only: bytes = b"\0",
     ) -> None:
         self.connection = RawConnection(port, patience)

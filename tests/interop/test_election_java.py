@@ -16,7 +16,7 @@ import pytest
 
 from tests.interop.conftest import MakeEnsemble
 from tests.interop.ensembles import JAVA, JAVA_395, OURS, Ensemble
-from tests.interop.process import HOST, readable
+from tests.interop.process import HOST, PATIENCE, readable
 from zktwisted.wire.votes import (
     Notification,
     ServerState,
@@ -29,8 +29,8 @@ from zktwisted.wire.votes import (
 
 LOOKING, FOLLOWING, LEADING, OBSERVING = ServerState
 KINDS = [OURS, JAVA, JAVA_395]
-#: Seconds: what has to come comes within the first, what must not come would have come within the second.
-PATIENCE, SILENCE = 40.0, 0.4
+#: Seconds: what must not come would have come within them.
+SILENCE = 0.4
 FOLLOWER_INFO = 11
 
 

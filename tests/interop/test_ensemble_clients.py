@@ -22,7 +22,7 @@ MIXES = {
 @contextlib.contextmanager
 def client(hosts: str) -> Iterator[KazooClient]:
     """Give a started client of some servers, in this order."""
-    made = KazooClient(hosts, timeout=20.0, connection_retry=RETRY, command_retry=RETRY, randomize_hosts=False)
+    made = KazooClient(hosts, timeout=40.0, connection_retry=RETRY, command_retry=RETRY, randomize_hosts=False)
     made.start(WAIT)
     try:
         yield made

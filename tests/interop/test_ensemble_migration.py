@@ -31,7 +31,7 @@ def test_there_and_back(java: str, make_ensemble: MakeEnsemble) -> None:
     """3 Java, then 3 ours, then 3 Java, with clients of two kinds that move on and keep their sessions."""
     ensemble = make_ensemble({1: java, 2: java, 3: java}, config={"snapCount": "300"})
     ensemble.start()
-    kazoo = KazooClient(ensemble.hosts(), timeout=20.0, connection_retry=RETRY, command_retry=RETRY)
+    kazoo = KazooClient(ensemble.hosts(), timeout=40.0, connection_retry=RETRY, command_retry=RETRY)
     kazoo.start(WAIT)
     try:
         first = kazoo.client_id

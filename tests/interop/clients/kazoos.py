@@ -13,9 +13,9 @@ from typing import Any
 
 from kazoo.client import KazooClient
 
-from tests.interop.process import HOST, ServerProcess
+from tests.interop.process import HOST, PATIENCE, ServerProcess
 
-WAIT = 20.0
+WAIT = PATIENCE
 RETRY = {"max_tries": -1, "delay": 0.05, "backoff": 1, "max_delay": 0.2}
 
 Connect = Callable[..., KazooClient]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 from collections.abc import Mapping
 
 from tests.interop.clients.proxy import Relay
 
-SECONDS = 60.0
+#: After which a program that does not end is ended.
+SECONDS = 120.0
 
 
 def lead(arguments: list[str], relay: Relay, environment: Mapping[str, str] | None = None) -> tuple[int, list[str]]:
@@ -23,11 +25,16 @@ def lead(arguments: list[str], relay: Relay, environment: Mapping[str, str] | No
     ) as program:
         assert program.stdin is not None
         assert program.stdout is not None
-        for line in program.stdout:
-            if line.strip() in wishes:
-                wishes[line.strip()]()
-                program.stdin.write("done\n")
-                program.stdin.flush()
-            else:
-                lines.append(line.rstrip())
-        return program.wait(SECONDS), lines
+        watchdog = threading.Timer(SECONDS, program.kill)
+        watchdog.start()
+        try:
+            for line in program.stdout:
+                if line.strip() in wishes:
+                    wishes[line.strip()]()
+                    program.stdin.write("done\n")
+                    program.stdin.flush()
+                else:
+                    lines.append(line.rstrip())
+            return program.wait(), lines
+        finally:
+            watchdog.cancel()

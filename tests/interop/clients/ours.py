@@ -9,9 +9,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.selectreactor import SelectReactor
 from twisted.python.failure import Failure
 
+from tests.interop.process import PATIENCE
 from zktwisted import ZooKeeperClient
-
-PATIENCE = 40.0
 
 Program = Callable[..., Coroutine[Any, Any, None]]
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.interop.process import PATIENCE
 from tests.interop.rawclient import PING, Closed, RawConnection, Silent
 
 from . import records
@@ -22,7 +23,6 @@ from .words import normal_answer
 
 UNIMPLEMENTED = -6
 SESSION_GONE = (-112, -12)
-LONGEST_EXPIRY = 30.0
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -51,7 +51,7 @@ class Link:
 
     def __init__(self, port: int, number: int) -> None:
         self.number = number
-        self.connection = RawConnection(port, timeout=10.0)
+        self.connection = RawConnection(port)
         self.pending: list[tuple[int, int]] = []
         self.early: list[bytes] = []
         self.greeted = False
@@ -159,13 +159,13 @@ class Replay:
     def _server_closed(self, link: Link) -> None:
         try:
             if link.sent_raw:
-                answer = link.connection.receive_raw(LONGEST_EXPIRY)
+                answer = link.connection.receive_raw(PATIENCE)
                 theirs, ours = (normal_answer(link.sent_raw, bytes(text)) for text in (link.raw, answer))
                 self.compared += 1
                 if theirs != ours:
                     self._differs(f"the answer to {link.sent_raw!r}:\n{theirs}\n--- ours:\n{ours}")
             else:
-                for frame in link.connection.wait_closed(LONGEST_EXPIRY):
+                for frame in link.connection.wait_closed(PATIENCE):
                     # What was pipelined behind a closeSession gets no answer, or one of these; and a greeting may come
                     # just before another connection takes the session away, or not.
                     if link.greeted and (len(frame) != 16 or records.header(frame)[2] not in SESSION_GONE):
