@@ -34,7 +34,7 @@ EPHEMERAL, SEQUENTIAL = 1, 2
 CREATE, EXISTS, GET_DATA, SET_DATA, GET_CHILDREN, MULTI = 1, 3, 4, 5, 8, 14
 NODE_DELETED = 2
 #: Sessions of a crashed writer live this long after the crash.
-SESSION_MS = 3000
+SESSION_MS = 6000
 CONFIG = {"tickTime": "250", "maxSessionTimeout": "40000", "snapCount": "200"}
 MEBIBYTE = 1 << 20
 

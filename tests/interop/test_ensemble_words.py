@@ -93,6 +93,7 @@ def test_leader(make_ensemble: MakeEnsemble) -> None:
         if kind == JAVA:
             # The one with the larger id follows on.
             ensemble.kill9(leader.sid)
+            ensemble.wait()
             ensemble.start(leader.sid)
     assert told[JAVA][0] == told[OURS][0] == ["2", "2", "0", "0", "0"]
     assert not {name for name in told[JAVA][1] - told[OURS][1] if not re.search("_namespace|_handler_qp_", name)}

@@ -29,7 +29,10 @@ from kazoo.exceptions import (
     RuntimeInconsistency,
 )
 from kazoo.protocol.serialization import (
+    Create,
     Create2,
+    MultiHeader,
+    Transaction,
     int_struct,
     long_struct,
     write_buffer,
@@ -299,7 +302,7 @@ def test_a_session_expires(connect: Connect, server: ServerProcess, request: pyt
     """A session whose client has vanished without a word is ended and its ephemerals with it."""
     other = connect()
     with socket.create_connection((HOST, server.port), WAIT) as dying:
-        raw_request(dying, struct.pack(">iqiqi", 0, 0, 1000, 0, 16) + bytes(17))
+        raw_request(dying, struct.pack(">iqiqi", 0, 0, 3000, 0, 16) + bytes(17))
         path = f"/{request.node.name}/e".encode()
         create = struct.pack(f">iii{len(path)}si", 1, 1, len(path), path, 0)
         answer = raw_request(dying, create + struct.pack(">iii5si6si", 1, 31, 5, b"world", 6, b"anyone", 1))
@@ -483,6 +486,23 @@ class CreateTTL(namedtuple("CreateTTL", "path ttl")):
     deserialize = Create2.deserialize
 
 
+class CreateTTLWithChild(namedtuple("CreateTTLWithChild", "path ttl")):
+    """Both by one transaction, so that the node is at no time without its child."""
+
+    type = Transaction.type
+
+    def serialize(self) -> bytes:
+        """Return the bytes of a multi."""
+        operations = (CreateTTL(self.path, self.ttl), Create(f"{self.path}/child", b"", OPEN_ACL_UNSAFE, 0))
+        parts = [MultiHeader(operation.type, False, -1).serialize() + operation.serialize() for operation in operations]
+        return b"".join(parts) + MultiHeader(-1, True, -1).serialize()
+
+    @staticmethod
+    def deserialize(data: bytes, offset: int) -> list[object]:
+        """Leave its results alone; that there is no error says enough."""
+        return []
+
+
 def call(client: KazooClient, request: Any) -> Any:
     """Send a request that kazoo has no method for."""
     result = client.handler.async_result()
@@ -510,8 +530,7 @@ def test_time_to_live(connect: Connect, request: pytest.FixtureRequest) -> None:
     """A node with a time to live goes when it has not been changed for that long, unless it has children."""
     client = connect()
     chroot = f"/{request.node.name}"
-    call(client, CreateTTL(chroot + "/parent", 1))
-    client.create("/parent/child", b"")
+    call(client, CreateTTLWithChild(chroot + "/parent", 1))
     call(client, CreateTTL(chroot + "/long", 3600000))
     _path, stat = call(client, CreateTTL(chroot + "/short", 300))
     assert stat.ephemeralOwner == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -206,9 +207,9 @@ def test_partitioner(connect: Connect) -> None:
                 part.wait_for_acquire(0.1)
         return all(part.acquired for part in parts) and len([*parts[0], *parts[1]]) == len(items)
 
-    for _ in range(100):
-        if settled():
-            break
+    deadline = time.monotonic() + WAIT
+    while not settled():
+        assert time.monotonic() < deadline, [part.state for part in parts]
     assert sorted([*parts[0], *parts[1]]) == list(items)
     for part in parts:
         part.finish()

@@ -7,7 +7,7 @@ import select
 import socket
 import threading
 
-from tests.interop.process import HOST
+from tests.interop.process import HOST, PATIENCE
 
 
 class Relay:
@@ -44,7 +44,7 @@ class Relay:
         # As long as the thread waits for the listener it is not closed, and nobody else can listen there.
         self._passed.clear()
         self._waker.send(b".")
-        self._passed.wait(5)
+        assert self._passed.wait(PATIENCE), "the thread of the relay is gone"
 
     def heal(self) -> None:
         """Take connections again."""
@@ -54,8 +54,9 @@ class Relay:
 
     def close(self) -> None:
         """End everything."""
-        self._closing = True
         self.cut()
+        self._closing = True
+        self._waker.send(b".")
         self._thread.join()
         self._awake.close()
         self._waker.close()
