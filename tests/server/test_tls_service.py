@@ -105,6 +105,16 @@ class TlsServiceTests(SynchronousTestCase):
         self.assertIsInstance(factories[2], TlsListener)
         self.assertEqual(self.asked(factories[2], b"ruok", self.client), b"imok")
 
+    def test_demand_on_endpoints(self) -> None:
+        """Certificates may be demanded where TLS is on an endpoint alone, and nowhere else."""
+        demand: Any = {"require_client_auth_scheme": ("x509",)}
+        secure = SecureEndpoint(TCP4ServerEndpoint(self.reactor, 2))
+        self.assertEqual(list(self.start(self.service([secure], **demand))), [2])
+        service = self.service([TCP4ServerEndpoint(self.reactor, 3)], **demand)
+        service.startService()
+        self.assertEqual(self.failureResultOf(service.when_serving(), ConfigError).value.key, "requireClientAuthScheme")
+        self.successResultOf(service.stopService())
+
     def test_stop(self) -> None:
         """A server that stops leaves no handshake behind."""
         service = self.service(secure_client_port=2281)

@@ -398,7 +398,8 @@ class Loading:
         classes = {value.rpartition(".")[2] for value in self._properties.values()}
         if "EnsembleAuthenticationProvider" in classes:
             offered.append("ensemble")
-        if config.client_tls or "X509AuthenticationProvider" in classes:
+        # With a key store there may be TLS on an endpoint that the configuration does not know.
+        if config.client_tls or config.ssl_key_store_location or "X509AuthenticationProvider" in classes:
             offered.append("x509")
         # Whether they are installed is not known before the server starts.
         offered += [value.partition(":")[2] for value in self._properties.values() if value.startswith("plugin:")]

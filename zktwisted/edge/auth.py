@@ -313,6 +313,8 @@ class AuthProviders:
         generate: GenerateDigest,
         counters: AuthCounters,
         installed: Callable[[], Iterable[object]] = installed_providers,
+        *,
+        tls: bool = False,
     ) -> AuthProviders:
         """
         The schemes that a configuration asks for.
@@ -322,6 +324,7 @@ class AuthProviders:
         @param generate: hashes for the digest scheme.
         @param counters: where the ensemble scheme counts.
         @param installed: tells what there is of plugins; asked if the configuration names one.
+        @param tls: whether clients have TLS somewhere, be it not on a port of the configuration.
 
         @raise ConfigError: a demanded scheme, plugin or hash algorithm is not there, or the JAAS file is no good.
         """
@@ -339,7 +342,7 @@ class AuthProviders:
         if "EnsembleAuthenticationProvider" in classes:
             names = (name.strip() for name in properties.get("ensembleAuthName", "").split(","))
             providers.append(EnsembleProvider({name for name in names if name}, counters))
-        if config.client_tls or "X509AuthenticationProvider" in classes:
+        if tls or config.client_tls or "X509AuthenticationProvider" in classes:
             providers.append(X509Provider())
         providers += _plugins(properties, installed)
         return cls(providers, config.enforced_schemes, Sasl.from_config(config), config.enforcing_key)

@@ -30,7 +30,7 @@ from twisted.python.failure import Failure
 
 from zktwisted.config import ServerConfig
 from zktwisted.config.secure import check_endpoint, check_ports
-from zktwisted.edge.auth import AuthProviders, X509Provider
+from zktwisted.edge.auth import AuthProviders
 from zktwisted.edge.client import ClientFactory, SecureEndpoint
 from zktwisted.edge.disk import PosixDisk
 from zktwisted.errors import ConfigError, StoreError
@@ -203,10 +203,9 @@ class Run:
     def _config_schemes(self, metrics: ServerMetrics) -> None:
         config = self._config
         self._schemes = Schemes(None if config.digest_auth_enabled else [])
-        self._auth = AuthProviders.from_config(config, generate_digest, metrics)
-        if self._tls is not None or "x509" in self._auth.schemes:
+        self._auth = AuthProviders.from_config(config, generate_digest, metrics, tls=self._tls is not None)
+        if "x509" in self._auth.schemes:
             self._schemes.add(X509Scheme(config.x509_super_user or None))
-            self._auth.add(X509Provider())
         if "sasl" in self._auth.schemes:
             self._schemes.add(SaslScheme(dict(config.properties).get("letAnySaslUserDoX")))
         for name in self._auth.foreign:
