@@ -16,7 +16,7 @@ from typing import Any
 
 from twisted.logger import ILogObserver, globalLogBeginner, textFileLogObserver
 
-from zktwisted.zkt import access, ensemble, nodes, quotas, search, shell, watching
+from zktwisted.zkt import access, ensemble, nodes, quotas, search, shell, transfer, watching
 from zktwisted.zkt.command import Command, HelpWanted, Parser, command, find_command
 from zktwisted.zkt.connect import Access
 from zktwisted.zkt.context import Context
@@ -28,7 +28,7 @@ from zktwisted.zkt.status import Problem, Status, explain
 __all__ = ["main", "options_parser"]
 
 #: What stands in the table of commands because these modules have been imported.
-_ROOMS = (access, ensemble, nodes, quotas, search, shell, watching)
+_ROOMS = (access, ensemble, nodes, quotas, search, shell, transfer, watching)
 
 DEFAULT_SERVER = "127.0.0.1:2181"
 
