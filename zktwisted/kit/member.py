@@ -122,8 +122,7 @@ class Member:
         core = await self._stop()
         self.traffic.used = False
         if self._kept is not None:
-            if core is not None:
-                self._kept.forget(core)
+            self._kept.forget(core)
         else:
             self._directory.discard(self._directory.names())
 

@@ -36,10 +36,11 @@ class KeptData(NullDatabase):
         self._image = b"".join(image.chunks(core.tree, core.timeouts))
         self._note(core)
 
-    def forget(self, core: ZooKeeperServer) -> None:
-        """Let the next start find nothing."""
+    def forget(self, core: ZooKeeperServer | None) -> None:
+        """Let the next start find nothing, C{core} being the server that has just stopped, if one has."""
         self._image = None
-        self._note(core)
+        if core is not None:
+            self._note(core)
 
     def _note(self, core: ZooKeeperServer) -> None:
         self._zxid = core.last_zxid

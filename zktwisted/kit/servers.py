@@ -345,8 +345,14 @@ class Servers:
         self._faults.rules.append(Rule(LOSE_ANSWER if answered else LOSE_REQUEST, Wanted.of(op, path), times))
 
     def heal(self) -> None:
-        """Do nothing more to requests and connections, let members reach one another; who is stopped stays so."""
+        """
+        Do nothing more to requests and connections, let members reach one another; who is stopped stays so.
+
+        What is late is sent at once.
+        """
         self._faults.clear()
+        for member in self._all():
+            member.traffic.release()
         self.reject(False)
         if self._links is not None:
             self._links.heal()

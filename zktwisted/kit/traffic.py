@@ -108,6 +108,11 @@ class Traffic:
         wrapped: IProtocolFactory = _Taps(self, factory)
         return wrapped
 
+    def release(self) -> None:
+        """Send now what is late."""
+        for connection in list(self.connections):
+            connection.release()
+
     def drop(self, session: int | None = None) -> int:
         """
         Break connections, as when a cable is cut.
@@ -199,6 +204,13 @@ class Tap(ProtocolWrapper):
         self._late.clear()
         self._burst.clear()
         self.transport.abortConnection()
+
+    def release(self) -> None:
+        """Send now what is late."""
+        now = self._traffic.clock.seconds()
+        self._late = deque((now, data) for _, data in self._late)
+        if self._call is not None:
+            self._call.reset(0)
 
     # -- from the client
 
