@@ -84,14 +84,14 @@ class Authority:
         *,
         days: float = 365,
         subject: x509.Name | None = None,
-        usage: x509.ExtendedKeyUsage | None = None,
+        extension: x509.ExtensionType | None = None,
     ) -> Identity:
         """
         Sign a certificate.
 
         @param hosts: names and addresses that it holds.
         @param days: until it expires; less than 0: it has expired.
-        @param usage: what it is good for; C{None}: everything.
+        @param extension: what else it says, such as what it is good for.
         """
         key = ec.generate_private_key(ec.SECP256R1())
         subject = subject or x509.Name(
@@ -101,7 +101,7 @@ class Authority:
                 x509.NameAttribute(NameOID.COMMON_NAME, name),
             ]
         )
-        certificate = self._signed(subject, key, hosts, days, usage=usage)
+        certificate = self._signed(subject, key, hosts, days, extension=extension)
         path = self.directory / f"{name}.pem"
         made = Identity(path, certificate)
         encryption = BestAvailableEncryption(PASSWORD.encode())
@@ -128,7 +128,7 @@ class Authority:
         hosts: Sequence[str],
         days: float,
         authority: bool = False,
-        usage: x509.ExtendedKeyUsage | None = None,
+        extension: x509.ExtensionType | None = None,
     ) -> x509.Certificate:
         builder = (
             x509.CertificateBuilder()
@@ -143,8 +143,8 @@ class Authority:
         if hosts:
             names = [_general_name(host) for host in hosts]
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        if usage is not None:
-            builder = builder.add_extension(usage, critical=False)
+        if extension is not None:
+            builder = builder.add_extension(extension, critical=False)
         return builder.sign(self._key, hashes.SHA256())
 
 

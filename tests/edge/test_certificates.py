@@ -84,3 +84,9 @@ class HostTests(SynchronousTestCase):
         certificate = self.certificate("zk1.example")
         self.assertTrue(names_host(certificate, ["ZK1.example"]))
         self.assertFalse(names_host(certificate, ["zk2.example"]))
+
+    def test_unreadable_names(self) -> None:
+        """Alternative names that cannot be read name nobody, and the common name does not stand in for them."""
+        broken = x509.UnrecognizedExtension(x509.SubjectAlternativeName.oid, b"\x30\x05zk1")
+        certificate = self.authority.identity("x", subject=name({CN: "zk1.example"}), extension=broken).certificate
+        self.assertFalse(names_host(certificate, ["zk1.example"]))

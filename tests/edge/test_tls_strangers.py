@@ -88,7 +88,7 @@ class StrangerTests(TlsTestCase):
     def test_what_a_certificate_is_for(self) -> None:
         """A certificate that is good for servers alone makes nobody a client."""
         for purpose, good in ((ExtendedKeyUsageOID.SERVER_AUTH, False), (ExtendedKeyUsageOID.CLIENT_AUTH, True)):
-            identity = self.authority.identity("purpose", usage=x509.ExtendedKeyUsage([purpose]))
+            identity = self.authority.identity("purpose", extension=x509.ExtendedKeyUsage([purpose]))
             self.assertEqual(self.shown(identity), [identity.certificate] * good)
 
     def test_renegotiation(self) -> None:

@@ -235,6 +235,14 @@ def test_java(world: World, mutual: ServerProcess, release: str) -> None:
     assert f"x509: {CLIENT_DN}" in output
 
 
+def test_java_is_a_stranger(world: World, mutual: ServerProcess) -> None:
+    """Java's client gets nothing with a certificate that somebody else signed."""
+    stranger = Authority(world.directory / "java-stranger", "Stranger").identity("client")
+    before = metric(world, mutual, "unsuccessful_handshake")
+    assert "cZxid" not in zkcli(world, servers.JAVA_380, mutual, stranger, "get -s /zookeeper\nquit\n")
+    assert metric(world, mutual, "unsuccessful_handshake") > before
+
+
 @pytest.mark.parametrize("release", RELEASES)
 def test_java_checks_our_name(world: World, release: str) -> None:
     """Java's client does not talk to a server whose certificate names another host."""

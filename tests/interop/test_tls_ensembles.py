@@ -146,12 +146,12 @@ STRANGERS: dict[str, Bad] = {
 }
 
 
-@pytest.mark.parametrize("kind", STRANGERS)
+@pytest.mark.parametrize(("kind", "server"), [*((kind, OURS) for kind in STRANGERS), ("name", JAVA)])
 def test_a_server_with_a_wrong_certificate(
-    kind: str, stores: Stores, make_ensemble: MakeEnsemble, tmp_path: Path
+    kind: str, server: str, stores: Stores, make_ensemble: MakeEnsemble, tmp_path: Path
 ) -> None:
     """It finds nobody who talks to it, nobody's work is hurt, and with the right certificate it comes in."""
-    ensemble = make_ensemble({1: OURS, 2: OURS, 3: OURS}, config={"sslQuorum": "true", **stores.settings()})
+    ensemble = make_ensemble({1: OURS, 2: OURS, 3: server}, config={"sslQuorum": "true", **stores.settings()})
     ensemble.start(1, 2)
     wrong = STRANGERS[kind](stores, tmp_path)
     for member in ensemble.running():
@@ -178,6 +178,34 @@ def test_a_server_with_a_wrong_certificate(
     ensemble.config.update(right)
     ensemble.start(3)
     assert ensemble[3].mode() is not None
+
+
+def serial(port: int, context: ssl.SSLContext) -> int:
+    """Return the number of the certificate that a port shows."""
+    raw = socket.create_connection((HOST, port), SECONDS)
+    with closing(context.wrap_socket(raw, server_hostname=HOST)) as link:
+        certificate = link.getpeercert()
+        assert certificate is not None
+        return int(str(certificate["serialNumber"]), 16)
+
+
+def test_new_certificates(stores: Stores, make_ensemble: MakeEnsemble) -> None:
+    """With sslQuorumReloadCertFiles new files count for new connections between servers, while all of them run."""
+    config = {"sslQuorum": "true", "sslQuorumReloadCertFiles": "true", **stores.settings()}
+    ensemble = make_ensemble({1: OURS, 2: OURS, 3: OURS}, config=config)
+    ensemble.start()
+    context = stores.context(stores.server)
+    second = stores.authority.identity("second", ["localhost", HOST])
+    second.p12.replace(stores.server.p12)
+    for member in ensemble.running():
+        until(
+            lambda port=member.election_port: serial(port, context) == second.certificate.serial_number,
+            lambda: "the new certificate is shown",
+        )
+    follower = ensemble.follower()
+    ensemble.stop(follower)
+    ensemble.start(follower)
+    ensemble.assert_equal()
 
 
 @pytest.mark.usefixtures("many_files")
