@@ -109,13 +109,12 @@ def realm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kdc]:
 
 
 @pytest.fixture
-def kdc(realm: Kdc, monkeypatch: pytest.MonkeyPatch) -> Kdc:
+def kdc(realm: Kdc) -> Iterator[Kdc]:
     """Return a realm of Kerberos that this process, and those that it starts, take for that of this machine."""
     if find_spec("gssapi") is None:
         servers.missing("gssapi", "pip install gssapi")
-    for name, value in realm.environment.items():
-        monkeypatch.setenv(name, value)
-    return realm
+    with realm.here():
+        yield realm
 
 
 @pytest.fixture

@@ -138,32 +138,29 @@ class _Initiating(_Context):
         return _text(self._inquire().initiator_name)
 
 
-class Acceptor:
-    """
-    A service that others call.
+def _key(login: KerberosLogin, file: str | None) -> Any:
+    """The key of somebody, by which he knows who calls."""
+    assert login.principal is not None, "a key is somebody's"
+    store = {} if login.keytab is None else {b"keytab": login.keytab.encode()}
+    try:
+        return raw.acquire_cred_from(store, _principal(login.principal), mechs=[_KERBEROS], usage="accept").creds
+    except GSSError as error:
+        raise ConfigError(
+            f"{login.keytab or 'the keytab of this machine'} is of no use for {login.principal}: {_reason(error)}",
+            file=file,
+            remedy="write the principal as klist -k shows it",
+        ) from error
 
-    @ivar principal: its name.
-    """
+
+class Acceptor:
+    """A service that others call."""
 
     def __init__(self, login: KerberosLogin, file: str | None = None) -> None:
         """
         @param file: where the login is written, for messages.
         @raise ConfigError: the keytab has no key for it.
         """
-        assert login.principal is not None, "a service has a name"
-        self.principal = login.principal
-        store = {} if login.keytab is None else {b"keytab": login.keytab.encode()}
-        try:
-            self._credentials = raw.acquire_cred_from(
-                store, _principal(login.principal), mechs=[_KERBEROS], usage="accept"
-            ).creds
-        except GSSError as error:
-            raise ConfigError(
-                f"there is no key for {login.principal} in {login.keytab or 'the keytab of this machine'}:"
-                f" {_reason(error)}",
-                file=file,
-                remedy="write its principal as klist -k shows it",
-            ) from error
+        self._credentials = _key(login, file)
 
     def context(self) -> _Accepting:
         """Begin to find out who calls."""
@@ -173,16 +170,20 @@ class Acceptor:
 class Initiator:
     """Somebody who calls services."""
 
-    def __init__(self, login: KerberosLogin) -> None:
+    def __init__(self, login: KerberosLogin, file: str | None = None) -> None:
+        """
+        @param file: where the login is written, for messages.
+        @raise ConfigError: the keytab has no key for it; whether it is the right one only a KDC can tell.
+        """
         self._login = login
-        store = {}
+        self._store: dict[bytes, bytes] = {}
         if login.use_keytab:
+            _key(login, file)  # only to see whether it is there, for which nobody else is asked
             # Tickets that were got with the key are nobody else's, and are got again before they expire.
-            store[b"ccache"] = f"MEMORY:zktwisted-{next(_NUMBERS)}".encode()
-            store[b"client_keytab"] = (login.keytab or "").encode()
+            self._store[b"ccache"] = f"MEMORY:zktwisted-{next(_NUMBERS)}".encode()
+            self._store[b"client_keytab"] = (login.keytab or "").encode()
         elif login.cache is not None:
-            store[b"ccache"] = login.cache.encode()
-        self._store = store
+            self._store[b"ccache"] = login.cache.encode()
 
     def credentials(self) -> Any:
         """What shows who it is, fresh; may take as long as it takes to find out that no KDC answers."""

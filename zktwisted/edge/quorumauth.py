@@ -402,7 +402,7 @@ def _digest_login(login: Login) -> Callable[[str], DigestClient]:
 def _kerberos_login(login: KerberosLogin, config: ServerConfig) -> Callable[[str], GssClient]:
     from zktwisted.edge.kerberos import Initiator
 
-    initiator = Initiator(login)
+    initiator = Initiator(login, config.jaas_file)
     service, _, realm = config.quorum_auth_kerberos_service_principal.partition("@")
     # As with Java's servers, who call services of their own realm unless they are told another.
     realm = realm or config.server_realm or (login.principal or "").partition("@")[2]

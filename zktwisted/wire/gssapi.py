@@ -110,6 +110,8 @@ class GssServer:
             self._done = True
             return self._chosen(context.unwrap(token))
         if not context.complete:
+            if not token:
+                raise SaslError("an empty token, with which other mechanisms begin")
             out = context.step(token)
             if out or not context.complete:
                 return out

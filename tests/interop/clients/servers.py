@@ -32,13 +32,13 @@ def missing(tool: str, remedy: str) -> None:
     pytest.skip(message)
 
 
-def need_program(name: str, package: str) -> str:
-    """Return the path of a program; without it fail or skip, see `missing`."""
-    path = shutil.which(name)
-    if path is None:
+def need_program(name: str, package: str, path: str | None = None) -> str:
+    """Return the file of a program, looked for in *path* if it is given; without it fail or skip, see `missing`."""
+    found = shutil.which(name, path=path)
+    if found is None:
         missing(name, f"apt-get install {package}")
-    assert path is not None
-    return path
+    assert found is not None
+    return found
 
 
 def need_java(kind: str = JAVA_380) -> str:
