@@ -27,8 +27,8 @@ MODULES = (
     "edge/connection edge/protocol edge/requests "
     "server/admission server/leader server/learner server/namespaces server/processors "
     "server/readonly server/replies server/roles server/standalone server/sync "
-    "tree/acl tree/datatree tree/fused tree/paths tree/proposal tree/reads tree/sessions tree/watches "
-    "tree/znode"
+    "tree/acl tree/datatree tree/fused tree/paths tree/proposal tree/reads tree/replay tree/sessions "
+    "tree/watches tree/znode"
 ).split()
 
 

@@ -21,10 +21,11 @@ from tests.tree.chain import (
     set_acl,
     set_data,
 )
+from zktwisted.errors import ProtocolError
 from zktwisted.server.replies import encode_write_reply
-from zktwisted.tree.datatree import Change, DataTree
-from zktwisted.tree.fused import read
+from zktwisted.tree.datatree import Applied, Change, DataTree
 from zktwisted.tree.proposal import Proposal
+from zktwisted.tree.replay import apply_entry, replay
 from zktwisted.wire import jute, ops, proto, txns
 from zktwisted.wire.proto import ACL, OPEN_ACL, Id
 
@@ -107,24 +108,34 @@ class Pair:
         self.replay(self.fused.log)
 
     def replay(self, log: list[bytes]) -> None:
-        """Apply a log twice, each entry read in one go where that can be; the second time over what is there."""
-        fused, plain = DataTree(), DataTree()
+        """Apply a log twice, each entry in one go where that can be; the second time over what is there."""
+        quick, restored, plain = DataTree(), DataTree(), DataTree()
         for number, entry in enumerate(log + log):
             header, body, digest = txns.decode_entry(entry)
-            expected = plain.apply(header, body)
-            found = read(fused, entry)
-            if found is None:
-                applied = fused.apply(header, body)
+            expected_changes: list[Change] = []
+            expected = plain.apply(header, body, expected_changes)
+            changes: list[Change] = []
+            done = replay(quick, entry, changes)
+            if done is None:
+                self.test.assertEqual(changes, [])
+                applied = quick.apply(header, body, changes)
             else:
                 self.read += number < len(log)
-                proposal, said = found
-                self.test.assertEqual((proposal.header, proposal.entry, said), (header, entry, digest))
-                applied = fused.commit(proposal)
+                self.test.assertEqual((done.header, done.digest), (header, digest))
+                self.test.assertIs(done.node, quick.nodes[done.path])
+                applied = Applied(0, None if header.type == ops.SET_DATA else done.path, done.node.stat())
             replies = [encode_write_reply(header.type, header.cxid, header.zxid, one) for one in (applied, expected)]
             self.test.assertEqual(replies[0], replies[1])
-            self.test.assertEqual((fused.digest, fused.data_size), (plain.digest, plain.data_size))
-        self.test.assertEqual(fields(fused), fields(plain))
-        self.test.assertEqual(fused.ephemerals, plain.ephemerals)
+            self.test.assertEqual(told(changes), told(expected_changes))
+            self.test.assertEqual(apply_entry(restored, entry)[:2], (header, digest))
+            for tree in (quick, restored):
+                self.test.assertEqual((tree.digest, tree.data_size), (plain.digest, plain.data_size))
+        for tree in (quick, restored):
+            self.test.assertEqual(fields(tree), fields(plain))
+            self.test.assertEqual(tree.ephemerals, plain.ephemerals)
+            self.test.assertEqual(
+                {acl.acls: acl.refs for acl in tree.acls}, {acl.acls: acl.refs for acl in plain.acls}
+            )
 
 
 def told(changes: list[Change]) -> list[object]:
@@ -187,10 +198,40 @@ class FusedTests(SynchronousTestCase):
             chain.ok(create(path))
         entry = chain.propose(operation).entry
         for one in (entry + damage, entry[:at], entry[:at] + damage + entry[at + len(damage) :]):
-            found = read(chain.tree, one)
-            if found is not None:
-                header, _, digest = txns.decode_entry(one)
-                self.assertEqual((found[0].header, found[1]), (header, digest))
+            trees = DataTree(), DataTree()
+            for tree in trees:
+                for before in chain.log:
+                    apply_entry(tree, before)
+            done = replay(trees[0], one)
+            if done is not None:
+                header, body, digest = txns.decode_entry(one)
+                self.assertEqual((done.header, done.digest), (header, digest))
+                trees[1].apply(header, body)
+            self.assertEqual(fields(trees[0]), fields(trees[1]))
+            self.assertEqual(trees[0].digest, trees[1].digest)
+
+    @settings(deadline=None, derandomize=True, max_examples=200)
+    @given(st.lists(OPEN_CREATES | SETS, max_size=6), st.binary(max_size=4), st.integers(0, 300))
+    def test_damaged_multis(self, operations: list[Operation], damage: bytes, at: int) -> None:
+        """A multi out of a damaged log does what decoding it does, or both refuse it."""
+        chain = Chain()
+        for path in (b"/a", b"/b"):
+            chain.ok(create(path))
+        entry = chain.multi(*operations).entry
+        for one in (entry, entry + damage, entry[:at], entry[:at] + damage + entry[at + len(damage) :]):
+            trees = DataTree(), DataTree()
+            for tree in trees:
+                for before in chain.log:
+                    apply_entry(tree, before)
+            try:
+                header, body, digest = txns.decode_entry(one)
+                trees[1].apply(header, body)
+            except ProtocolError:
+                self.assertRaises(ProtocolError, apply_entry, trees[0], one)
+                continue
+            self.assertEqual(apply_entry(trees[0], one)[:2], (header, digest))
+            self.assertEqual(fields(trees[0]), fields(trees[1]))
+            self.assertEqual(trees[0].digest, trees[1].digest)
 
     def test_counters_at_their_end(self) -> None:
         """A version and a cversion that cannot grow wrap as the long way says."""

@@ -30,6 +30,7 @@ from zktwisted.tree.datatree import Applied, Change, DataTree
 from zktwisted.tree.paths import parent_of
 from zktwisted.tree.prepare import Prepare, Proposal
 from zktwisted.tree.reads import Reads, encode_reply
+from zktwisted.tree.replay import Replayed, replay
 from zktwisted.tree.schemes import Schemes
 from zktwisted.tree.sessions import SessionIds, SessionTracker, check_password, password_of
 from zktwisted.tree.watches import Watches, encode_event
@@ -117,7 +118,7 @@ class ZooKeeperServer:
         count = counter_of_reads(metrics.read_per_namespace)
         self.reads = Reads(self.tree, self.watches, schemes, skip_acl=config.skip_acl, count=count)
         self.table = self.reads.table
-        self._count_writes = counter_of_writes(metrics.write_per_namespace)
+        self._writes = counter_of_writes(metrics.write_per_namespace)
         self.table[ops.CLOSE_SESSION] = self._close_local
         self.prepare = Prepare(
             self.tree,
@@ -325,7 +326,7 @@ class ZooKeeperServer:
         self.prepare.applied(proposal)
         self.reads.zxid = zxid
         if not applied.err:
-            self._count_writes(proposal)
+            self._writes.count_proposal(proposal)
         if not zxid % _DIGEST_EVERY and self.config.digest_enabled:
             self.digests.append((zxid, self.tree.digest, 2))
         if changes:
@@ -399,9 +400,33 @@ class ZooKeeperServer:
 
         @raise ProtocolError: that is no transaction.
         """
-        proposal, digest = decode_proposal(self.tree, entry)
-        self.apply(proposal, None)
+        done = self.replayed(entry)
+        if done is None:
+            proposal, digest = decode_proposal(entry)
+            self.apply(proposal, None)
+        else:
+            digest = done.digest
         self.agreed(zxid, entry, digest)
+
+    def replayed(self, entry: bytes) -> Replayed | None:
+        """
+        Do what L{apply} does, in one go if that can be: from the bytes of an entry to the tree and those who watch.
+
+        @return: C{None}, and nothing has happened, if it cannot be.
+        """
+        watches = self.watches
+        changes: list[Change] | None = [] if watches.data.count or watches.child.count else None
+        done = replay(self.tree, entry, changes)
+        if done is not None:
+            header, path, node, _ = done
+            zxid = self.reads.zxid = header.zxid
+            data = node.data
+            self._writes.count(path, len(data) if data else 0)
+            if not zxid % _DIGEST_EVERY and self.config.digest_enabled:
+                self.digests.append((zxid, self.tree.digest, 2))
+            if changes:
+                self._tell(changes, zxid)
+        return done
 
     def agreed(self, zxid: int, entry: bytes, digest: txns.TxnDigest | None = None) -> None:
         """

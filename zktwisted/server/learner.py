@@ -21,6 +21,7 @@ from zktwisted.errors import Code
 from zktwisted.server.admission import makes_ephemerals, refuse_eagerly
 from zktwisted.server.processors import FinalRequestProcessor, Stage, chained, decode_proposal
 from zktwisted.server.roles import Role, pack_timeout
+from zktwisted.tree.datatree import Applied
 from zktwisted.tree.prepare import Proposal
 from zktwisted.wire import ops
 from zktwisted.wire.ops import show_zxid
@@ -28,7 +29,9 @@ from zktwisted.wire.ops import show_zxid
 if TYPE_CHECKING:
     from zktwisted.edge.client import ClientProtocol
     from zktwisted.server.core import ZooKeeperServer
+    from zktwisted.tree.replay import Replayed
     from zktwisted.wire.proto import Id
+    from zktwisted.wire.txns import TxnHeader
 
 __all__ = ["LearnerRole", "Upstream"]
 
@@ -120,15 +123,29 @@ class CommitProcessor(Stage):
         cxid of our oldest.  But the leader had proposed it before it let the client go on here, and thus to us before
         we sent anything of that client.  (Observers hear of it only when it is committed, and may take it for theirs.)
         """
-        header = proposal.header
+        request = self.claim(proposal.header)
+        if request is None:
+            self.core.apply(proposal, None)
+        else:
+            request.proposal = proposal
+            self.next.process_request(request)
+
+    def replayed(self, done: Replayed) -> None:
+        """The same of a transaction that has been applied already."""
+        header = done.header
+        request = self.claim(header)
+        if request is not None:
+            path = None if header.type == ops.SET_DATA else done.path
+            self.next.answer(request, header.zxid, Applied(0, path, done.node.stat()))
+
+    def claim(self, header: TxnHeader) -> Request | None:
+        """Take the write that a transaction is the outcome of, if it is one of ours."""
         if self.local_writes:
             request, before = self.local_writes[0]
             if request.session_id == header.client_id and request.cxid == header.cxid and header.zxid > before:
                 self.local_writes.popleft()
-                request.proposal = proposal
-                self.next.process_request(request)
-                return
-        self.core.apply(proposal, None)
+                return request
+        return None
 
     def synced(self) -> None:
         """Hand on the oldest sync."""
@@ -189,9 +206,15 @@ class LearnerRole(Role):
 
         @raise ProtocolError: that is no transaction.
         """
-        proposal, digest = decode_proposal(self.core.tree, entry)
-        self._commit.committed(proposal)
-        self.core.agreed(zxid, entry, digest)
+        core = self.core
+        done = core.replayed(entry)
+        if done is None:
+            proposal, digest = decode_proposal(entry)
+            self._commit.committed(proposal)
+        else:
+            digest = done.digest
+            self._commit.replayed(done)
+        core.agreed(zxid, entry, digest)
 
     def synced(self) -> None:
         """Everything is applied that was proposed before our oldest sync came to the leader."""

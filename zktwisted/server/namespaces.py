@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from zktwisted.server.metrics import MetricSet, Summary
     from zktwisted.tree.proposal import Proposal
 
-__all__ = ["counter_of_reads", "counter_of_writes"]
+__all__ = ["WriteCounter", "counter_of_reads", "counter_of_writes"]
 
 _STAT_SIZE = 68
 _WITH_DATA = frozenset((ops.CREATE, ops.CREATE2, ops.CREATE_CONTAINER, ops.CREATE_TTL, ops.SET_DATA))
@@ -39,6 +39,7 @@ class _Counter:
         self._extra = extra
 
     def count(self, path: bytes, size: int) -> None:
+        """Count one use of a path; C{size}: of what is read or written there."""
         end = path.find(b"/", 1)
         first = path[1:end] if end > 0 else path[1:]
         summary = self.known.get(first)
@@ -58,17 +59,13 @@ def counter_of_reads(sizes: MetricSet) -> Callable[[bytes, int], None]:
     return _Counter(sizes, _STAT_SIZE).count
 
 
-def counter_of_writes(sizes: MetricSet) -> Callable[[Proposal], None]:
-    """Return what counts the operations of a transaction that has been applied."""
-    counter = _Counter(sizes, 0)
-    known, count = counter.known, counter.count
+class WriteCounter(_Counter):
+    """Counts writes by the first element of their paths."""
 
-    def count_one(op: int, txn: Any) -> None:
-        if op in _COUNTED:
-            data = txn.data if op in _WITH_DATA else None
-            count(txn.path, len(data) if data else 0)
+    __slots__ = ()
 
-    def count_all(proposal: Proposal) -> None:
+    def count_proposal(self, proposal: Proposal) -> None:
+        """Count the operations of a transaction that has been applied."""
         operations = proposal.operations
         if proposal.fused:
             touched = proposal.touched
@@ -77,17 +74,19 @@ def counter_of_writes(sizes: MetricSet) -> Callable[[Proposal], None]:
                 touched = touched[-1:]
             for path, node in touched:
                 data = node.data
-                size = len(data) if data else 0
-                end = path.find(b"/", 1)
-                summary = known.get(path[1:end] if end > 0 else path[1:])
-                if summary is None:
-                    count(path, size)
-                else:
-                    summary.add(len(path) + size)
+                self.count(path, len(data) if data else 0)
         elif operations is None:
-            count_one(proposal.header.type, proposal.body)
+            self._count_one(proposal.header.type, proposal.body)
         elif not txns.is_failed(operations):
             for op, txn in operations:
-                count_one(op, txn)
+                self._count_one(op, txn)
 
-    return count_all
+    def _count_one(self, op: int, txn: Any) -> None:
+        if op in _COUNTED:
+            data = txn.data if op in _WITH_DATA else None
+            self.count(txn.path, len(data) if data else 0)
+
+
+def counter_of_writes(sizes: MetricSet) -> WriteCounter:
+    """Return what counts transactions that have been applied."""
+    return WriteCounter(sizes, 0)

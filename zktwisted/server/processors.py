@@ -23,8 +23,7 @@ from zktwisted.errors import Code
 from zktwisted.interfaces import IRequestProcessor
 from zktwisted.server.replies import encode_sync_reply, encode_write_reply
 from zktwisted.server.sync import GroupCommit
-from zktwisted.tree import fused
-from zktwisted.tree.datatree import Applied, DataTree
+from zktwisted.tree.datatree import Applied
 from zktwisted.tree.prepare import Proposal
 from zktwisted.wire import ops, txns
 from zktwisted.wire.txns import TxnDigest
@@ -48,16 +47,14 @@ ProcessorFactory = Callable[[Any], Any]
 """Makes a program's own L{IRequestProcessor}, given the one behind it."""
 
 
-def decode_proposal(tree: DataTree, entry: bytes) -> tuple[Proposal, TxnDigest | None]:
+def decode_proposal(entry: bytes) -> tuple[Proposal, TxnDigest | None]:
     """
-    Make what another server has prepared into what this one applies, to the tree as it is now.
+    Make what another server has prepared into what this one applies.
 
     @return: the transaction, and the digest of the tree that is to result; C{None} if the other server keeps none.
 
     @raise ProtocolError: that is no transaction.
     """
-    if (proposed := fused.read(tree, entry)) is not None:
-        return proposed
     header, body, digest = txns.decode_entry(entry)
     operations = txns.multi_operations(body) if header.type == ops.MULTI else None
     return Proposal(header, body, entry, (), operations), digest
@@ -184,17 +181,25 @@ class FinalRequestProcessor(Stage):
         proposal: Proposal | None = request.proposal
         if proposal is None:
             request.reply = encode_sync_reply(request, core.last_zxid)
+            self._settle(request)
         else:
-            applied = core.apply(proposal, request)
-            if request.connection is None:
-                return
-            if (applied.err or applied.results) and _has_moved(applied):
-                # Its session is another server's now: nothing is said, the connection ends.
-                request.reply = b""
-            else:
-                if request.error and applied.err:
-                    applied = applied._replace(err=request.error)
-                request.reply = encode_write_reply(request.op, request.cxid, proposal.header.zxid, applied)
+            self.answer(request, proposal.header.zxid, core.apply(proposal, request))
+
+    def answer(self, request: Request, zxid: int, applied: Applied) -> None:
+        """Tell a request's client what its transaction came to, which is applied."""
+        if request.connection is None:
+            return
+        if (applied.err or applied.results) and _has_moved(applied):
+            # Its session is another server's now: nothing is said, the connection ends.
+            request.reply = b""
+        else:
+            if request.error and applied.err:
+                applied = applied._replace(err=request.error)
+            request.reply = encode_write_reply(request.op, request.cxid, zxid, applied)
+        self._settle(request)
+
+    def _settle(self, request: Request) -> None:
+        core = self.core
         connection = request.connection
         watches = core.watches
         if connection.parked or watches.data.count or watches.child.count:

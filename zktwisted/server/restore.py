@@ -12,6 +12,7 @@ from zktwisted.server.digests import DigestCheck
 from zktwisted.store.database import SnapshotDigest
 from zktwisted.store.disk import FileBytes
 from zktwisted.tree import image
+from zktwisted.tree.replay import apply_entry
 from zktwisted.wire import ops, txns
 
 if TYPE_CHECKING:
@@ -52,11 +53,10 @@ class RestoreTarget:
     def apply_entry(self, entry: bytes) -> None:
         """Replay one transaction."""
         server = self._server
-        header, body, digest = txns.decode_entry(entry)
-        if header.type == ops.CREATE_SESSION:
+        header, digest, body = apply_entry(server.tree, entry)
+        if isinstance(body, txns.CreateSessionTxn):
             server.timeouts[header.client_id] = body.timeout
         elif header.type == ops.CLOSE_SESSION:
             server.timeouts.pop(header.client_id, None)
-        server.tree.apply(header, body)
         if header.zxid >= self._fuzzy_until:
             self._check.compare(header.zxid, digest)

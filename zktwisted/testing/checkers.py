@@ -99,7 +99,7 @@ class ServerChecker:
 
     def born(self, server: MemoryServer, core: Any) -> None:
         """A process is about to start: listen in on it."""
-        begin, apply, prepare = core.begin, core.apply, core.prepare.prepare
+        begin, apply, replayed, prepare = core.begin, core.apply, core.replayed, core.prepare.prepare
 
         def begun(role: Any, zxid: int, *arguments: Any, **named: Any) -> None:
             before = core.last_zxid
@@ -112,6 +112,13 @@ class ServerChecker:
             self._applied(server, core, zxid, proposal.entry, before, last)
             return result
 
+        def applied_at_once(entry: bytes) -> Any:
+            before, last = _state(core), core.last_zxid
+            done = replayed(entry)
+            if done is not None:
+                self._applied(server, core, done.header.zxid, entry, before, last)
+            return done
+
         def prepared(op: int, session_id: int, cxid: int, *arguments: Any, **named: Any) -> Any:
             proposal = prepare(op, session_id, cxid, *arguments, **named)
             self._prepared(server, proposal.header, proposal.entry)
@@ -119,7 +126,7 @@ class ServerChecker:
 
         core.begin = begun
         if self._enabled:
-            core.apply, core.prepare.prepare = applied, prepared
+            core.apply, core.replayed, core.prepare.prepare = applied, applied_at_once, prepared
 
     def stopped(self, server: MemoryServer) -> None:
         """A process has stopped in order: it must have cleared up."""

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from zktwisted.errors import Code, KeeperError
 from zktwisted.tree.acl import AclList, AclTable
-from zktwisted.tree.proposal import Proposal, Touched
+from zktwisted.tree.proposal import Proposal
 from zktwisted.tree.quota import (
     QuotaTable,
     StatsTrack,
@@ -182,9 +182,16 @@ class DataTree:
         if kind == ops.MULTI:
             results = [_SET_DATA_RESULT + self._replace(path, record, changes) for path, record in touched]
             return _new(Applied, (0, None, b"".join(results), ()))
-        node = self._enter(touched, changes)
+        (parent_path, record), (path, node) = touched
+        parent = self.nodes[parent_path]
+        parent.cversion = record.cversion
+        parent.pzxid = record.pzxid
+        parent.packed = None
+        self.digest += record.digest - parent.digest
+        parent.digest = record.digest
+        self.enter(parent_path, parent, path, node, changes)
         # The reply of a create is its path; only that of a create2 has a Stat.
-        return _new(Applied, (0, touched[1][0], b"" if kind == ops.CREATE else node.stat(), ()))
+        return _new(Applied, (0, path, b"" if kind == ops.CREATE else node.stat(), ()))
 
     def _replace(self, path: bytes, record: Znode, changes: list[Change] | None) -> bytes:
         """Give a node its new data, and return its Stat."""
@@ -206,23 +213,41 @@ class DataTree:
             self._count(path, 0, grown)
         return node.packed or node.stat()
 
-    def _enter(self, touched: Touched, changes: list[Change] | None) -> Znode:
-        """Enter a new node that is open to everybody, and what its parent has become; return the node."""
-        (parent_path, record), (path, node) = touched
-        nodes = self.nodes
-        parent = nodes[parent_path]
+    def put(
+        self, path: bytes, node: Znode, data: bytes, version: int, zxid: int, time: int, changes: list[Change] | None
+    ) -> None:
+        """Give a node that counts in the digest its new data."""
+        before = node.data
+        self.data_size += len(data) - (len(before) if before else 0)
+        node.data = data
+        node.version = version
+        node.mtime = time
+        node.mzxid = zxid
+        self.touched(path, node)
+        if changes is not None:
+            changes.append(Change(DATA_CHANGED, path, node.acl, None))
+        if self.quotas.paths:
+            self._count(path, 0, len(data) - (len(before) if before else 0))
+
+    def touched(self, path: bytes, node: Znode) -> None:
+        """A node's fields are others than its digest and its Stat say."""
+        node.packed = None
+        digest = node.compute_digest(path)
+        self.digest += digest - node.digest
+        node.digest = digest
+
+    def enter(
+        self, parent_path: bytes, parent: Znode, path: bytes, node: Znode, changes: list[Change] | None
+    ) -> None:
+        """Enter a new node that is open to everybody and knows its digest, below a parent that knows the rest."""
         name = path[len(parent_path) + 1 :]
-        parent.cversion = record.cversion
-        parent.pzxid = record.pzxid
         if parent.children is None:
             parent.children = {name: None}
         else:
             parent.children[name] = None
-        parent.packed = None
-        nodes[path] = node
+        self.nodes[path] = node
         node.acl = self.acls.intern(OPEN_ACL)
-        self.digest += record.digest - parent.digest + node.digest
-        parent.digest = record.digest
+        self.digest += node.digest
         data = node.data
         size = len(data) if data else 0
         self.data_size += len(path) + size
@@ -232,7 +257,6 @@ class DataTree:
             changes.append(Change(CREATED, path, node.acl, parent.acl))
         if self.quotas.paths:
             self._count(path, 1, size)
-        return node
 
     def apply(
         self,

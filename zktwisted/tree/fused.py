@@ -5,8 +5,6 @@ Each function takes a request apart by offsets, judges it, and puts the log entr
 itself; no record of the request or of the transaction is made.  From bytes to bytes that costs half of the way
 through L{zktwisted.tree.prepare}, which is the truth: whatever is not plainly good here (an error, an ACL of its own,
 a quota, a null) is left to it, untouched, and a test demands equal entries of both.
-
-L{read} does the same for what another server has prepared: from the bytes of an entry to what the tree takes.
 """
 
 from __future__ import annotations
@@ -19,21 +17,17 @@ from zlib import crc32
 
 from zktwisted.tree.acl import AclTable
 from zktwisted.tree.paths import is_plain_name
-from zktwisted.tree.proposal import ChangeRecord, Proposal, Touched
+from zktwisted.tree.proposal import ChangeRecord, Proposal
 from zktwisted.tree.znode import Znode, digest_of, pack_stat, pack_stored
 from zktwisted.wire import jute, ops, proto, txns
 
 if TYPE_CHECKING:
-    from zktwisted.tree.datatree import DataTree
     from zktwisted.tree.prepare import Prepare
 
-__all__ = ["OPERATIONS", "read"]
+__all__ = ["OPERATIONS"]
 
 _unpack_int = Struct(">i").unpack_from
 _unpack_multi = Struct(">i?i").unpack_from
-_unpack_header = Struct(">qiqqi").unpack_from
-_unpack_end_of_set = Struct(">iiq").unpack_from
-_unpack_end_of_create = Struct(">?iiq").unpack_from
 _pack_int = Struct(">i").pack
 _pack_two = Struct(">ii").pack
 _pack_end_of_set = Struct(">iiq").pack
@@ -217,79 +211,6 @@ def create(prepare: Prepare, op: int, session_id: int, cxid: int, body: bytes, z
     )
     header = _new(txns.TxnHeader, (session_id, cxid, zxid, time, op))
     return Proposal(header, None, entry, ((parent_path, change), (path, node)), None, True)
-
-
-def read(tree: DataTree, entry: bytes) -> tuple[Proposal, txns.TxnDigest] | None:
-    """
-    Read a logged setData, or create of a node open to everybody, to be applied to the tree as it stands.
-
-    C{None} if it is anything else, or finds the tree other than usual: what replays over a fuzzy image may.
-    """
-    touched: Touched | None
-    try:
-        header = _unpack_header(entry, 0)
-        kind = header[4]
-        if kind != _SET_DATA and kind != ops.CREATE and kind != ops.CREATE2:
-            return None
-        after = 36 + _unpack_int(entry, 32)[0]
-        end = after + 4 + _unpack_int(entry, after)[0]
-        if not 36 <= after <= end - 4:
-            return None
-        path, data = entry[36:after], entry[after + 4 : end]
-        if kind == _SET_DATA:
-            version, digest_version, digest = _unpack_end_of_set(entry, end)
-            size = end + 16
-            touched = _read_set(tree, path, data, version, header)
-        else:
-            acl_end = end + _OPEN_ACL_SIZE
-            if entry[end:acl_end] != _OPEN_ACL_BYTES:
-                return None
-            ephemeral, cversion, digest_version, digest = _unpack_end_of_create(entry, acl_end)
-            size = acl_end + 17
-            touched = _read_create(tree, path, data, cversion, header[0] if ephemeral else 0, header)
-    except struct_error:
-        return None
-    if touched is None or size != len(entry):
-        return None
-    proposal = Proposal(_new(txns.TxnHeader, header), None, entry, touched, None, True)
-    return proposal, _new(txns.TxnDigest, (digest_version, digest))
-
-
-def _read_set(tree: DataTree, path: bytes, data: bytes, version: int, header: tuple[int, ...]) -> Touched | None:
-    node = tree.nodes.get(path)
-    if node is None or not node.digest or not path:
-        return None
-    record = ChangeRecord(node)
-    record.data = data
-    record.version = version
-    record.mzxid = header[2]
-    record.mtime = header[3]
-    record.packed = None
-    record.digest = record.compute_digest(path)
-    return ((path, record),)
-
-
-def _read_create(
-    tree: DataTree, path: bytes, data: bytes, cversion: int, owner: int, header: tuple[int, ...]
-) -> Touched | None:
-    parent_path = path.rpartition(b"/")[0]
-    parent = tree.nodes.get(parent_path)
-    if (
-        parent is None
-        or not parent.digest
-        or cversion != parent.cversion + 1
-        or parent_path == b"/zookeeper"
-        or path in tree.nodes
-    ):
-        return None
-    zxid, time = header[2], header[3]
-    change = ChangeRecord(parent)
-    change.cversion = cversion
-    change.pzxid = zxid
-    change.digest = change.compute_digest(parent_path)
-    node = Znode(data, AclTable.OPEN_UNSAFE, zxid, zxid, time, time, 0, 0, 0, owner, zxid)
-    node.digest = node.compute_digest(path)
-    return (parent_path, change), (path, node)
 
 
 #: By op code: called with (prepare, op, session id, cxid, body, zxid, time).
