@@ -79,7 +79,7 @@ ROOMS = {
     # Its front door names what is in the kit, too.
     "testing": Room(ours=(*_SERVER, "ops", "client", "testing", "kit"), others=_TWISTED),
     # The testing kit: what is done to real servers, and how the tests of others come by them.
-    "kit": Room(ours=(*_SERVER, "kit"), others=_TWISTED),
+    "kit": Room(ours=(*_SERVER, "client", "kit"), others=_TWISTED),
     "kit.credentials": Room(others=("cryptography",)),
     "kit.kazoo": Room(ours=("kit",), others=("kazoo",)),
     "kit.plugin": Room(ours=("kit",), others=("pytest", "kazoo")),

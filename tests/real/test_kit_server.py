@@ -185,6 +185,14 @@ def test_chroot(server: TestServer, connect: MakeClient) -> None:
     one.create("/a", b"one")
     assert other.exists("/a") is None
     assert (one.get_children("/"), other.get_children("/")) == (["a"], [])
+    server.fail("NOAUTH", times=-1)
+    server.delay(3600)
+    server.chroot()
+    server.stop_member()
+    with pytest.raises(ValueError, match="no server runs"):
+        server.chroot()
+    server.start()
+    assert server.mode() == "standalone"
 
 
 # -- sessions and connections

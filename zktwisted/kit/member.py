@@ -11,8 +11,10 @@ from typing import Any
 
 from twisted.internet.interfaces import IStreamServerEndpoint
 
+from zktwisted.client import ZooKeeperClient
 from zktwisted.config import ServerConfig
-from zktwisted.edge.client import SecureEndpoint
+from zktwisted.edge.client import ClientFactory, SecureEndpoint
+from zktwisted.edge.local import LocalEndpoint
 from zktwisted.kit.links import Links
 from zktwisted.kit.memory import KeptData
 from zktwisted.kit.port import ClientPort
@@ -51,6 +53,7 @@ class Member:
         @param port: for clients; 0: any that is free.
         @param tls: open another for clients with TLS.
         """
+        self._reactor = reactor
         self.id = config.sid or 1
         self.config = config
         self.running = False
@@ -131,6 +134,14 @@ class Member:
         await self._stop()
         for port in self.ports:
             await port.close()
+
+    def client(self) -> ZooKeeperClient:
+        """Make a client that no fault touches."""
+        self.traffic.used = True
+        core = self.service.core
+        assert core is not None, "it serves"
+        factory = ClientFactory(core)
+        return ZooKeeperClient(self._reactor, LocalEndpoint(self._reactor, lambda: factory))
 
     # -- what it has
 

@@ -4,8 +4,8 @@ The pytest plugin: fixtures of a real ZooKeeper, for tests of any kind.
 pytest imports this module in every run of every project where the package is installed.  It imports nothing of ours,
 and nothing of Twisted's, before a fixture is used, and has no hooks but those for its one option.
 
-A fixture C{zk_..._session} lives as long as the run of pytest, or of one of its workers; the one without C{_session}
-gives the same server to each test, clean.
+Servers live as long as the run of pytest, or of one of its workers, and are given to each test clean; the one that is
+shared is never cleaned, and no other fixture touches it.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ def _server(**options: Any) -> Iterator[TestServer]:
 
 
 @pytest.fixture(scope="session")
-def zk_server_session() -> Iterator[TestServer]:
-    """Return the server of this run; nobody cleans it."""
+def _zk_server() -> Iterator[TestServer]:
+    """Return the server of this run."""
     yield from _server()
 
 
 @pytest.fixture
-def zk_server(zk_server_session: TestServer) -> TestServer:
+def zk_server(_zk_server: TestServer) -> TestServer:
     """Return a ZooKeeper server without a single node; its methods make things go wrong."""
-    zk_server_session.clean()
-    return zk_server_session
+    _zk_server.clean()
+    return _zk_server
 
 
 @pytest.fixture
@@ -64,10 +64,16 @@ def zk_hosts(zk_server: TestServer) -> str:
     return zk_server.hosts
 
 
+@pytest.fixture(scope="session")
+def zk_shared_server() -> Iterator[TestServer]:
+    """Return a server for the whole run, another than C{zk_server}; nobody cleans it."""
+    yield from _server()
+
+
 @pytest.fixture
-def zk_chroot(zk_server_session: TestServer) -> str:
-    """Return a connect string with a root that nobody else uses; the server is not cleaned."""
-    return zk_server_session.chroot()
+def zk_chroot(zk_shared_server: TestServer) -> str:
+    """Return a connect string with a root on C{zk_shared_server} that nobody else uses."""
+    return zk_shared_server.chroot()
 
 
 @pytest.fixture
@@ -77,12 +83,12 @@ def zk_client(zk_server: TestServer) -> Iterator[Any]:
 
 
 @pytest.fixture
-def zk_make_client(zk_server: TestServer) -> Iterator[Callable[..., Any]]:
-    """Return a maker of kazoo clients of C{zk_server}; it takes C{KazooClient}'s arguments, and starts them."""
+def zk_make_client(request: pytest.FixtureRequest) -> Iterator[Callable[..., Any]]:
+    """Return a maker of started kazoo clients, with C{KazooClient}'s arguments; C{hosts} is C{zk_hosts} by default."""
     made: list[Iterator[Any]] = []
 
-    def make(**options: Any) -> Any:
-        made.append(_kazoo(options.pop("hosts", zk_server.hosts), **options))
+    def make(hosts: str | None = None, **options: Any) -> Any:
+        made.append(_kazoo(request.getfixturevalue("zk_hosts") if hosts is None else hosts, **options))
         return next(made[-1])
 
     yield make
@@ -115,8 +121,8 @@ def zk_no_leaks(zk_server: TestServer) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def zk_ensemble_session() -> Iterator[TestEnsemble]:
-    """Return the ensemble of this run; nobody cleans it."""
+def _zk_ensemble() -> Iterator[TestEnsemble]:
+    """Return the ensemble of this run."""
     from zktwisted.kit.threaded import TestEnsemble
 
     with TestEnsemble() as ensemble:
@@ -124,33 +130,33 @@ def zk_ensemble_session() -> Iterator[TestEnsemble]:
 
 
 @pytest.fixture
-def zk_ensemble(zk_ensemble_session: TestEnsemble) -> TestEnsemble:
+def zk_ensemble(_zk_ensemble: TestEnsemble) -> TestEnsemble:
     """Return three servers that form an ensemble, without a single node."""
-    zk_ensemble_session.clean()
-    return zk_ensemble_session
+    _zk_ensemble.clean()
+    return _zk_ensemble
 
 
 @pytest.fixture(scope="session")
-def zk_tls_server_session() -> Iterator[TestServer]:
-    """Return the server with TLS of this run; nobody cleans it."""
+def _zk_tls_server() -> Iterator[TestServer]:
+    """Return the server with TLS of this run."""
     yield from _server(tls=True)
 
 
 @pytest.fixture
-def zk_tls_server(zk_tls_server_session: TestServer) -> TestServer:
+def zk_tls_server(_zk_tls_server: TestServer) -> TestServer:
     """Return a server with a second port for TLS, C{tls_hosts}; C{tls} has the files that clients need."""
-    zk_tls_server_session.clean()
-    return zk_tls_server_session
+    _zk_tls_server.clean()
+    return _zk_tls_server
 
 
 @pytest.fixture(scope="session")
-def zk_sasl_server_session() -> Iterator[TestServer]:
-    """Return the server with SASL of this run; nobody cleans it."""
+def _zk_sasl_server() -> Iterator[TestServer]:
+    """Return the server with SASL of this run."""
     yield from _server(sasl=SASL_USERS)
 
 
 @pytest.fixture
-def zk_sasl_server(zk_sasl_server_session: TestServer) -> TestServer:
+def zk_sasl_server(_zk_sasl_server: TestServer) -> TestServer:
     """Return a server that knows the users C{alice} and C{bob}; C{sasl} has their passwords."""
-    zk_sasl_server_session.clean()
-    return zk_sasl_server_session
+    _zk_sasl_server.clean()
+    return _zk_sasl_server

@@ -444,12 +444,16 @@ class Servers:
 
     async def make_chroot(self, name: str = "test") -> str:
         """
-        Make a node of which nobody else knows.
+        Make a node of which nobody else knows; no fault touches that.
 
         @return: its path.
+        @raise ValueError: no server runs that could make one.
         """
+        leader = self.leader()
+        if leader is None:
+            raise ValueError(f"no server runs that could make a node: {self.modes()}")
         path = f"/{name}-{uuid4().hex[:12]}"
-        async with self.members[self.leader() or 1].service.local_client() as client:
+        async with self.members[leader].client() as client:
             await client.create(path)
         return path
 

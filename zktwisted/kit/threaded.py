@@ -66,12 +66,13 @@ class TestServer:
 
     def start(self) -> Self:
         """
-        Start, and wait until clients are served; returns the server itself.
+        Start what is not started, and wait until clients are served; returns the server itself.
 
         @raise zktwisted.errors.ConfigError: a setting cannot work.
         @raise OSError: the port is taken.
         """
         if self._servers is not None:
+            self._call(self._servers.start)
             return self
         thread = ReactorThread()
         thread.start()
