@@ -147,6 +147,14 @@ class ZooKeeperClient(Service):
         return self._session.state
 
     @property
+    def ended(self) -> bool:
+        """
+        Whether requests fail at once, with nothing to wait for: it is not started, is closed or about to be, or has
+        come to its end, by an expired session that is not renewed or by credentials that are refused.
+        """
+        return self._session.ended
+
+    @property
     def trouble(self) -> str | None:
         """Why the last connection, or the last attempt at one, came to nothing; C{None} while there is one."""
         return self._session.trouble
@@ -378,16 +386,25 @@ class ZooKeeperClient(Service):
             op, pack_buffer(raw) + _WATCH, decode, path, partial(self._watched, CHILD, raw, watch)
         )
 
-    def _watched(self, kind: int, raw: bytes, watcher: Watcher, err: int) -> None:
-        if err == 0:
+    def unwatch(self, path: str, watcher: Watcher) -> None:
+        """
+        Tell nothing more to somebody who was given to L{get}, L{exists} or L{children} of this path.
+
+        No server is asked: it tells the client, which tells nobody.
+        """
+        for kind in (DATA, EXIST, CHILD):
+            self._watches.remove(kind, self._path(path), watcher)
+
+    def _watched(self, kind: int, raw: bytes, watcher: Watcher, err: int, wanted: bool) -> None:
+        if err == 0 and wanted:
             self._watches.add(kind, raw, watcher)
 
     def _absent(self, note: Note, raw: bytes, watcher: Watcher) -> Note:
-        def watched(err: int) -> None:
-            if err == Code.NONODE:
+        def watched(err: int, wanted: bool) -> None:
+            if err != Code.NONODE:
+                note(err, wanted)
+            elif wanted:
                 self._watches.add(EXIST, raw, watcher)
-            else:
-                note(err)
 
         return watched
 
@@ -482,7 +499,7 @@ class ZooKeeperClient(Service):
         """
         raw = self._path(path)
 
-        def dropped(err: int) -> None:
+        def dropped(err: int, wanted: bool) -> None:
             if err == 0:
                 self._watches.drop(raw, kind)
 

@@ -90,13 +90,14 @@ class Connection:
     One connection.
 
     @ivar open: whether requests are sent on it.
+    @ivar lasted: whether it lived for longer than a moment.
     """
 
     def __init__(self, owner: Owner, clock: IReactorTime) -> None:
         self._owner = owner
         self._line = owner.line
         self._clock = clock
-        self.open = False
+        self.open = self.lasted = False
         self._over = False
         self.transport: Any = None
         self._plain: tcp.Connection | None = None
@@ -163,6 +164,7 @@ class Connection:
 
     def _ticked(self) -> None:
         """A sixth of the session timeout has passed."""
+        self.lasted = True
         self._silent = 0 if self._heard else self._silent + 1
         self._idle = 0 if self._spoken else self._idle + 1
         self._heard = self._spoken = False
@@ -357,8 +359,8 @@ class Connection:
                 entry = under_way[0]
                 value = None if err else entry[2](data, at + 20, end)
                 under_way.popleft()
-                if entry[4] is not None and not entry[1].called:
-                    entry[4](err)
+                if entry[4] is not None:
+                    entry[4](err, not entry[1].called)
                 if err:
                     self._refused(err, entry[1], entry[2], entry[3])
                 elif not entry[1].called:

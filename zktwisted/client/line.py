@@ -18,8 +18,11 @@ from zktwisted.wire.frames import FRAME
 
 __all__ = ["BacklogError", "Entry", "Line", "Note"]
 
-Note = Callable[[int], object]
-"""Called with the code of an answer before whoever asked gets it: that is when a watch is known to be set."""
+Note = Callable[[int, bool], object]
+"""
+Called with the code of an answer, and whether somebody still wants it, before he gets it: that is when a watch is known
+to be set, or to be gone.
+"""
 
 Entry = tuple[int, Deferred[Any], Decoder, str | None, Note | None]
 """xid, who waits, decoder of the answer, path for error messages, L{Note}."""
@@ -80,6 +83,12 @@ class Line:
         return bool(self._frames)
 
     @property
+    def oldest(self) -> int:
+        """The number of the oldest request without an answer, or of the next that there will be."""
+        entries = self.under_way or self._entries
+        return entries[0][0] if entries else self._xid + 1
+
+    @property
     def has_room(self) -> bool:
         """Whether another request would be sent at once."""
         return len(self._entries) + len(self.under_way) < self.window
@@ -99,6 +108,8 @@ class Line:
             nobody's if it has.
         """
         answer: Deferred[Any] = Deferred(self._on_cancel)
+        if self._cancelled and len(self._entries) >= self.max_waiting:
+            self._drop_cancelled()
         if self.refusal is not None or len(self._entries) >= self.max_waiting or len(body) + 8 > self.max_frame:
             answer.errback(self._refused(path, len(body) + 8))
             return answer

@@ -134,6 +134,7 @@ class Session:
         self._max_frame = max_frame
         self._login = login
         self._read_only_now = False
+        self._oldest = 0
         self._hosts = Hosts(endpoints, entropy)
         self._service = ClientService(
             self._hosts, _Connections(self, reactor), retryPolicy=self._hosts.pause, clock=reactor
@@ -156,7 +157,12 @@ class Session:
     @property
     def failures(self) -> int:
         """How many attempts came to nothing since there was a connection."""
-        return self._hosts.failures
+        return 0 if self.state.connected else self._hosts.failures
+
+    @property
+    def ended(self) -> bool:
+        """Whether there will be no session any more, unless it is started again; also while it is being closed."""
+        return self.line.refusal is not None
 
     @property
     def trouble(self) -> str | None:
@@ -173,10 +179,10 @@ class Session:
         waiter: Deferred[State] = Deferred()
         if self.state.connected:
             waiter.callback(self.state)
-        elif self.state is State.CONNECTING:
-            self._waiters.append(waiter)
-        else:
+        elif self.ended:
             waiter.errback(self._refusal())
+        else:
+            self._waiters.append(waiter)
         return waiter
 
     def _refusal(self) -> KeeperError:
@@ -188,7 +194,7 @@ class Session:
             call(listener, state)
         if state is self.state and state is not State.CONNECTING:
             waiters, self._waiters = self._waiters, []
-            if state is State.EXPIRED and self._renew:
+            if not (state.connected or self.ended):
                 self._waiters = waiters
                 return
             for waiter in waiters:
@@ -313,8 +319,8 @@ class Session:
 
     def entered(self, connection: Connection) -> None:
         """Requests may come: tell the server who the client is and what it watches, and everybody that it is there."""
-        self._hosts.failures = 0
         self._hosts.trouble = None
+        self._oldest = self.line.oldest
         for credential in self._credentials:
             self._present(connection, credential)
         connection.first(self.watches.requests(self.last_zxid, self._max_frame))
@@ -344,6 +350,9 @@ class Session:
         self.line.wake = _nobody
         self._stop_seeking()
         if self.state.connected:
+            if connection.lasted or self.line.oldest != self._oldest:
+                # It was of some use; a server that ends one connection after the other is not asked without a pause.
+                self._hosts.failures = 0
             log.info(
                 "Session {session} lost its connection: {reason}",
                 session=show_zxid(self.session_id),
@@ -356,6 +365,8 @@ class Session:
     def _expired(self, connection: Connection) -> None:
         log.info("Session {session} has expired", session=show_zxid(self.session_id))
         asked = self.line.all()
+        if self.session_id:
+            self._hosts.failures = 0  # it was a server that answers
         self._forget()
         if not self._renew:
             self._over(State.EXPIRED)

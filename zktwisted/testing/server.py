@@ -143,12 +143,12 @@ class MemoryServer:
         self.network.mend(_SERVER, self._hosts[client])
 
     def expire(self, client: ZooKeeperClient) -> None:
-        """Let a client's session expire, and the client learn of it; other sessions live on."""
+        """Let a client's session expire, and the client have the next one, if it renews it; other sessions live on."""
         session = client.session_id
         self.cut(client)
         self.until(lambda: not self._lives(session), limit=3600.0)
         self.heal(client)
-        self.until(lambda: client.session_id != session)
+        self.until(lambda: client.session_id != session and (client.state.connected or client.ended))
 
     def _lives(self, session_id: int) -> bool:
         core = self.service.core

@@ -9,7 +9,7 @@ from uuid import uuid4
 from twisted.internet.defer import Deferred
 
 from zktwisted.client.client import ZooKeeperClient
-from zktwisted.client.recipes.contest import Wakeup, make, over, persist
+from zktwisted.client.recipes.contest import GONE, Wakeup, make, persist, shielded
 from zktwisted.errors import NodeExistsError, NoNodeError, SessionExpiredError
 
 __all__ = ["Barrier", "DoubleBarrier"]
@@ -44,13 +44,13 @@ class Barrier:
 
     async def _wait(self) -> None:
         while True:
-            wakeup = Wakeup()
             try:
-                if await persist(self._client.exists, self.path, wakeup) is None:
-                    return
-                await wakeup.wait()
+                with Wakeup(self._client, self.path) as wakeup:
+                    if await persist(self._client.exists, self.path, wakeup) is None:
+                        return
+                    await wakeup.wait()
             except SessionExpiredError:
-                if over(self._client):
+                if self._client.ended:
                     raise
 
 
@@ -83,7 +83,7 @@ class DoubleBarrier:
                     await self._enter_once()
                     return
                 except SessionExpiredError:
-                    if over(self._client):
+                    if self._client.ended:
                         raise
         except BaseException:
             await self._withdraw()
@@ -95,13 +95,13 @@ class DoubleBarrier:
         await self._be_there()
         session = client.session_id
         while True:
-            wakeup = Wakeup()
-            if await persist(client.exists, ready, wakeup) is not None:
-                return
-            if len(await self._present()) >= self._count:
-                await make(client, ready)
-                return
-            await wakeup.wait()
+            with Wakeup(client, ready) as wakeup:
+                if await persist(client.exists, ready, wakeup) is not None:
+                    return
+                if len(await self._present()) >= self._count:
+                    await make(client, ready)
+                    return
+                await wakeup.wait()
             if client.session_id != session:
                 raise SessionExpiredError(path=self._own)
 
@@ -127,21 +127,25 @@ class DoubleBarrier:
     async def _leave(self) -> None:
         await self._withdraw()
         while True:
-            wakeup = Wakeup()
             try:
-                if not await self._present(wakeup):
-                    await self._delete(f"{self.path}/{_READY}")
-                    return
-                await wakeup.wait()
+                with Wakeup(self._client, self.path) as wakeup:
+                    if not await self._present(wakeup):
+                        await self._delete(f"{self.path}/{_READY}")
+                        return
+                    await wakeup.wait()
             except SessionExpiredError:
-                if over(self._client):
+                if self._client.ended:
                     raise
 
-    async def _withdraw(self) -> None:
+    def _withdraw(self) -> Deferred[None]:
+        """Be there no more; it is done to its end."""
+        return shielded(self._delete_own())
+
+    async def _delete_own(self) -> None:
         try:
             await self._delete(self._own)
-        except SessionExpiredError:
-            return  # it went with the session
+        except GONE:
+            return
 
     async def _delete(self, path: str) -> None:
         try:

@@ -18,7 +18,14 @@ from twisted.internet.defer import Deferred, FirstError, gatherResults
 from zktwisted.client.client import PersistentWatch, ZooKeeperClient
 from zktwisted.client.states import EventType, State, WatchedEvent
 from zktwisted.client.watches import call
-from zktwisted.errors import ConnectionLossError, KeeperError, NoAuthError, NoNodeError, SessionExpiredError
+from zktwisted.errors import (
+    AuthFailedError,
+    ConnectionLossError,
+    KeeperError,
+    NoAuthError,
+    NoNodeError,
+    SessionExpiredError,
+)
 from zktwisted.wire.proto import Stat
 
 __all__ = ["CacheEvent", "CachedNode", "Change", "TreeCache"]
@@ -101,16 +108,22 @@ class TreeCache:
     # -- beginning and end
 
     def start(self) -> Deferred[None]:
-        """Begin to follow; fires when everything was read."""
+        """
+        Begin to follow.
+
+        @return: fires when everything was read; fails if the servers do not let it, or if the client is closed.
+        """
+        ready: Deferred[None] = Deferred()
+        if self.current:
+            ready.callback(None)
+            return ready
+        self._ready.append(ready)
         if self._end is None:
             self._end = self._client.listen(self._state)
             if self._client.state.connected:
                 self._begin()
-        ready: Deferred[None] = Deferred()
-        if self.current:
-            ready.callback(None)
-        else:
-            self._ready.append(ready)
+        if self._client.ended:
+            self._give_up(SessionExpiredError(path=self.path))
         return ready
 
     def close(self) -> Deferred[None]:
@@ -136,6 +149,8 @@ class TreeCache:
         self.current = False
         if state.connected:
             self._begin()
+        elif self._client.ended:
+            self._give_up(SessionExpiredError(path=self.path))
 
     def _begin(self) -> None:
         """Read everything, and drop what was not seen in doing so."""
@@ -160,10 +175,12 @@ class TreeCache:
                 asked = [Deferred.fromCoroutine(self._read_node(number, path)) for path in paths[:_AT_A_TIME]]
                 found = await gatherResults(asked, consumeErrors=True)
                 paths = [*paths[_AT_A_TIME:], *(child for children in found for child in children)]
-        except FirstError as error:
-            error.subFailure.trap(ConnectionLossError, SessionExpiredError)
-            return  # with the next connection it begins again
-        except (ConnectionLossError, SessionExpiredError):
+        except (FirstError, KeeperError) as error:
+            reason: Any = error.subFailure.value if isinstance(error, FirstError) else error
+            if isinstance(reason, ConnectionLossError | SessionExpiredError | AuthFailedError):
+                return  # with the next connection it begins again, if there is one
+            if not self._give_up(reason):
+                raise
             return
         if number == self._round:
             self._complete()
@@ -196,6 +213,14 @@ class TreeCache:
         for waiter in ready:
             if not waiter.called:
                 waiter.callback(None)
+
+    def _give_up(self, reason: Exception) -> bool:
+        """Let those know who wait for the copy that there will be none; return whether there are any."""
+        ready, self._ready = self._ready, []
+        for waiter in ready:
+            if not waiter.called:
+                waiter.errback(reason)
+        return bool(ready)
 
     def _told(self, event: WatchedEvent) -> None:
         if event.type is EventType.NODE_DELETED:

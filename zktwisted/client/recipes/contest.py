@@ -1,6 +1,9 @@
 """
 What the recipes are made of: asking again after a lost connection, waiting for an event, and a place in a line.
 
+A request whose connection was lost may be carried out when the client is with another server already, which hears of it
+later.  Whoever wants to know what has become of one asks that server to L{catch_up} first.
+
 A L{Contender} is an ephemeral sequential node among others.  Its name has something in it that nobody else's has, so
 that it is found again when the answer to its creation was lost.
 """
@@ -8,17 +11,18 @@ that it is found again when the answer to its creation was lost.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
-from typing import ParamSpec, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, ParamSpec, TypeVar
 from uuid import uuid4
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 
 from zktwisted.client.client import ZooKeeperClient
-from zktwisted.client.states import State, WatchedEvent
-from zktwisted.errors import ConnectionLossError, NodeExistsError, NoNodeError, SessionExpiredError
+from zktwisted.client.states import WatchedEvent
+from zktwisted.errors import AuthFailedError, ConnectionLossError, NodeExistsError, NoNodeError, SessionExpiredError
 
-__all__ = ["Contender", "Wakeup", "over", "persist"]
+__all__ = ["GONE", "Contender", "Wakeup", "after", "catch_up", "make", "persist", "shielded", "to_the_end"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -36,16 +40,63 @@ async def persist(ask: Callable[P, Awaitable[T]], *arguments: P.args, **named: P
             continue  # what is asked next waits for the next connection
 
 
-def over(client: ZooKeeperClient) -> bool:
-    """Whether there will be no other session: whoever waits for something waits in vain."""
-    return client.state in (State.CLOSED, State.EXPIRED, State.AUTH_FAILED)
+async def catch_up(client: ZooKeeperClient, path: str) -> None:
+    """Let the server show whatever became of all that was asked before, of other servers too."""
+    await persist(client.sync, path)
+
+
+def shielded(work: Coroutine[Any, Any, T]) -> Deferred[T]:
+    """Begin what is done to its end; who cancels the Deferred only ceases to wait."""
+    waiter: Deferred[T] = Deferred()
+    Deferred.fromCoroutine(work).chainDeferred(waiter)
+    return waiter
+
+
+def after(work: Deferred[None]) -> Deferred[None]:
+    """Return what fires behind some work whose result goes elsewhere; who cancels it does not cancel the work."""
+    behind: Deferred[None] = Deferred()
+    work.addCallback(behind.callback)
+    return behind
+
+
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Do something to its end and return what it returns, whoever cancels that."""
+    results: list[Any] = []
+    done = Deferred.fromCoroutine(work).addBoth(results.append)
+    while not results:
+        try:
+            await after(done)
+        except CancelledError:
+            continue
+    if isinstance(results[0], Failure):
+        results[0].raiseException()
+    found: T = results[0]
+    return found
+
+
+GONE = (NoNodeError, SessionExpiredError, AuthFailedError)
+"""Why there is nothing left to be deleted: it is not there, or it goes with the session."""
 
 
 class Wakeup:
-    """A watcher that can be awaited: once, for whichever event comes first."""
+    """
+    A watcher that can be awaited: once, for whichever event comes first.
 
-    def __init__(self) -> None:
+    It is a context manager, behind which the client forgets it: who gives up a hundred times leaves nothing behind.
+    """
+
+    def __init__(self, client: ZooKeeperClient, *paths: str) -> None:
+        """@param paths: where it may be set."""
+        self._client = client
+        self._paths = paths
         self._told: Deferred[None] = Deferred()
+
+    def __enter__(self) -> Wakeup:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for path in self._paths:
+            self._client.unwatch(path, self)
 
     def __call__(self, event: WatchedEvent) -> None:
         """See L{zktwisted.client.watches.Watcher}."""
@@ -95,26 +146,28 @@ class Contender:
     async def join(self) -> None:
         """Get a place at the end of the line."""
         client = self._client
-        self._own, self.name = uuid4().hex, None
-        prefix = f"{self._path}/{self._own}{self._kind}"
+        own, self.name = uuid4().hex, None
+        self._own = own
+        prefix = f"{self._path}/{own}{self._kind}"
         while self.name is None:
             try:
                 path = await client.create(prefix, self._data, ephemeral=True, sequential=True)
             except NoNodeError:
                 await persist(client.ensure_path, self._path)
             except ConnectionLossError:
-                self.name = await self._find()
+                self.name = await self._find(own)
             else:
                 self.name = path.rpartition("/")[2]
         self._session = client.session_id
 
-    async def _find(self) -> str | None:
+    async def _find(self, own: str) -> str | None:
         """Return its node's name, if the answer to the creation was all that was lost."""
+        await catch_up(self._client, self._path)
         try:
             names = await persist(self._client.children, self._path)
         except NoNodeError:
             return None
-        return next((name for name in names if name.startswith(self._own)), None)
+        return next((name for name in names if name.startswith(own)), None)
 
     async def turn(self) -> None:
         """
@@ -122,23 +175,25 @@ class Contender:
 
         @raise SessionExpiredError: its node is gone.
         """
-        client = self._client
         while True:
-            wakeup = Wakeup()
-            several = self._limit > 1
-            names = await persist(self._names, wakeup if several else None)
-            # The server may still show the node of a session that is over.
-            if self.name not in names or not self.alive:
-                raise SessionExpiredError(path=f"{self._path}/{self.name}")
-            before = [name for name in names[: names.index(self.name)] if self._kind_of(name) in self._waits_for]
-            if len(before) < self._limit:
-                return
-            if not several:
-                # Only the one before: when it goes, nobody else is woken.
-                path = f"{self._path}/{before[-1]}"
-                if await persist(client.exists, path, wakeup) is None:
-                    continue
-            await wakeup.wait()
+            with Wakeup(self._client, self._path) as wakeup:
+                names = await persist(self._names, wakeup if self._limit > 1 else None)
+                # The server may still show the node of a session that is over.
+                if self.name not in names or not self.alive:
+                    raise SessionExpiredError(path=f"{self._path}/{self.name}")
+                before = [name for name in names[: names.index(self.name)] if self._kind_of(name) in self._waits_for]
+                if len(before) < self._limit:
+                    return
+                if self._limit > 1:
+                    await wakeup.wait()
+                else:
+                    await self._end_of(f"{self._path}/{before[-1]}")
+
+    async def _end_of(self, path: str) -> None:
+        """Wait for the one before: when that goes, nobody else is woken."""
+        with Wakeup(self._client, path) as wakeup:
+            if await persist(self._client.exists, path, wakeup) is not None:
+                await wakeup.wait()
 
     async def _names(self, watch: Wakeup | None) -> list[str]:
         """Return the line: the names of all contenders, the first first."""
@@ -152,16 +207,19 @@ class Contender:
         found = _SEQUENCE.search(name)
         return found.group(1).replace("-lock-", "__lock__") if found else ""
 
-    async def leave(self) -> None:
-        """Give the place up; also when it is not known whether there is one."""
+    def leave(self) -> Deferred[None]:
+        """Give the place up, to the end; also when it is not known whether there is one."""
+        name, self.name = self.name, None
+        return shielded(self._leave(name, self._own))
+
+    async def _leave(self, name: str | None, own: str) -> None:
         try:
             # A creation whose answer nobody waited for was carried out before what is asked now.
-            name = self.name or await self._find()
-            self.name = None
+            name = name or await self._find(own)
             if name is not None:
                 await persist(self._client.delete, f"{self._path}/{name}")
-        except (NoNodeError, SessionExpiredError):
-            return  # the node went with the session
+        except GONE:
+            return
 
     async def everybody(self) -> list[bytes]:
         """Return the data of all contenders, the first first."""

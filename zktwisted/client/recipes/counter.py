@@ -6,11 +6,11 @@ from __future__ import annotations
 
 from uuid import uuid4
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 
 from zktwisted.client.client import ZooKeeperClient
-from zktwisted.client.recipes.contest import make, persist
-from zktwisted.errors import BadVersionError, ConnectionLossError, KeeperError, NoNodeError, SessionExpiredError
+from zktwisted.client.recipes.contest import GONE, catch_up, make, persist
+from zktwisted.errors import BadVersionError, ConnectionLossError, NoNodeError, SessionExpiredError
 
 __all__ = ["Counter"]
 
@@ -59,10 +59,18 @@ class Counter:
             except BadVersionError:
                 continue
             except ConnectionLossError as lost:
+                await catch_up(client, mark)
                 if await persist(client.exists, mark) is None:
                     if client.session_id != session:
                         raise SessionExpiredError(path=self.path) from lost
                     continue
-            # Nobody has to wait for that; at the latest it goes with the session.
-            client.delete(mark).addErrback(lambda failure: failure.trap(KeeperError))
+            except CancelledError:
+                self._sweep(mark)
+                raise
+            self._sweep(mark)
             return value
+
+    def _sweep(self, mark: str) -> None:
+        """Take a mark away; nobody has to wait for that, and at the latest it goes with the session."""
+        swept = Deferred.fromCoroutine(persist(self._client.delete, mark))
+        swept.addErrback(lambda failure: failure.trap(*GONE))

@@ -8,8 +8,10 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 
 from zktwisted.client.client import ZooKeeperClient
+from zktwisted.client.recipes.contest import after
 from zktwisted.client.recipes.lock import Lock
 
 __all__ = ["LeaderElection"]
@@ -48,17 +50,24 @@ class LeaderElection:
     async def _run(self, lead: Callable[[], Coroutine[Any, Any, T]]) -> T:
         while True:
             async with self._lock:
-                work = Deferred.fromCoroutine(lead())
-                lost = self._lock.when_lost()
-                lost.addCallbacks(lambda _, work=work: work.cancel(), lambda failure: failure.trap(CancelledError))
+                results: list[T | Failure] = []
+                work = Deferred.fromCoroutine(lead()).addBoth(results.append)
+                deposed = self._lock.when_lost()
+                deposed.addCallbacks(lambda _, work=work: work.cancel(), lambda failure: failure.trap(CancelledError))
                 try:
-                    return await work
-                except CancelledError:
-                    # The callback has left its mark: nobody but it fires this Deferred.
-                    if not lost.called:
-                        raise
+                    await after(work)
+                    again = deposed.called
+                except CancelledError:  # by the program: who waits here is not cancelled with the work
+                    again = False
+                    work.cancel()
+                    await after(work)
                 finally:
-                    lost.cancel()
+                    deposed.cancel()
+                result = results[0]
+                if not isinstance(result, Failure):
+                    return result
+                if not again or not result.check(CancelledError):
+                    result.raiseException()
 
     def contenders(self) -> Deferred[list[bytes]]:
         """Return the identifiers of all who stand, the leader's first."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 
 from zktwisted.client.client import ZooKeeperClient
-from zktwisted.client.recipes.contest import Contender, over
+from zktwisted.client.recipes.contest import Contender, shielded
 from zktwisted.client.states import State
 from zktwisted.errors import SessionExpiredError
 
@@ -60,23 +60,29 @@ class Lock:
                 await self._contender.turn()
             except SessionExpiredError:
                 # The place is lost; whoever still wants the lock begins again at the end of the line.
-                if over(self._client):
+                if self._client.ended:
                     self._state = "free"
                     raise
             except BaseException:
-                await self._contender.leave()
-                self._state = "free"
+                try:
+                    await self._contender.leave()
+                finally:
+                    self._state = "free"
                 raise
             else:
                 self._state = "acquired"
                 return
 
     def release(self) -> Deferred[None]:
-        """Let go: fires when others can have it.  Of a lock that was lost with its session nothing is left to do."""
+        """
+        Let go; who cancels that only ceases to wait for it.
+
+        @return: fires when others can have it.  Of a lock that was lost with its session nothing is left to do.
+        """
         if self._state != "acquired":
             raise ValueError(f"{self.path} is not held by this object")
         self._state = "being released"
-        return Deferred.fromCoroutine(self._release())
+        return shielded(self._release())
 
     async def _release(self) -> None:
         try:
@@ -85,12 +91,16 @@ class Lock:
             self._state = "free"
 
     def when_lost(self) -> Deferred[None]:
-        """Return what fires when the session by which the lock is held is over: others may have it then."""
+        """
+        Return what fires when the session by which the lock is held is over: others may have it then.
+
+        If it is not held, not even by a session that is out of reach, it fires at once.
+        """
         stop = self._client.listen(lambda state: check(state))
         lost: Deferred[None] = Deferred(lambda _: stop())
 
         def check(state: State) -> None:
-            if over(self._client) and not lost.called:
+            if (self._client.ended or not self._contender.alive) and not lost.called:
                 stop()
                 lost.callback(None)
 

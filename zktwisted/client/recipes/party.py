@@ -10,7 +10,7 @@ from uuid import uuid4
 from twisted.internet.defer import Deferred
 
 from zktwisted.client.client import ZooKeeperClient
-from zktwisted.client.recipes.contest import make, over, persist
+from zktwisted.client.recipes.contest import make, persist
 from zktwisted.client.states import State
 from zktwisted.errors import NodeExistsError, NoNodeError, SessionExpiredError
 
@@ -61,7 +61,7 @@ class Party:
                     break
                 await self._delete()  # of a session that is over, and not swept away yet
             except SessionExpiredError:
-                if over(client):
+                if client.ended:
                     raise
             else:
                 break

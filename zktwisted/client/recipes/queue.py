@@ -9,7 +9,7 @@ from uuid import uuid4
 from twisted.internet.defer import Deferred
 
 from zktwisted.client.client import ZooKeeperClient
-from zktwisted.client.recipes.contest import Wakeup, over, persist
+from zktwisted.client.recipes.contest import GONE, Wakeup, catch_up, persist, shielded, to_the_end
 from zktwisted.errors import ConnectionLossError, NodeExistsError, NoNodeError, SessionExpiredError
 
 __all__ = ["Queue", "QueueItem"]
@@ -24,23 +24,24 @@ class QueueItem:
     @ivar data: what was put into the queue.
     """
 
-    def __init__(self, queue: Queue, name: str, data: bytes) -> None:
+    def __init__(self, queue: Queue, name: str, token: bytes, data: bytes) -> None:
         self._queue = queue
         self._name = name
+        self._token = token
         self.data = data
 
     def done(self) -> Deferred[None]:
         """
-        Take it out of the queue for good.
+        Take it out of the queue for good; who cancels that only ceases to wait for it.
 
         @return: fails with L{SessionExpiredError<zktwisted.errors.SessionExpiredError>} if somebody else has it by now,
             or may have.
         """
-        return Deferred.fromCoroutine(self._queue._done(self._name))
+        return shielded(self._queue._done(self._name, self._token))
 
     def put_back(self) -> Deferred[None]:
         """Leave it to somebody else; it keeps its place."""
-        return Deferred.fromCoroutine(self._queue._put_back(self._name))
+        return self._queue._put_back(self._name, self._token)
 
 
 class Queue:
@@ -56,7 +57,6 @@ class Queue:
         self._client = client
         self._entries = f"{path}/entries"
         self._taken = f"{path}/taken"
-        self._own = uuid4().hex.encode()
         self.path = path
 
     def put(self, data: bytes, priority: int = 100) -> Deferred[None]:
@@ -79,6 +79,7 @@ class Queue:
             except NoNodeError:
                 await persist(client.ensure_path, self._entries)
             except ConnectionLossError:
+                await catch_up(client, self._entries)
                 if any(own in name for name in await self._names(self._entries)):
                     return
 
@@ -94,19 +95,18 @@ class Queue:
         return Deferred.fromCoroutine(self._names(self._entries)).addCallback(len)
 
     def get(self) -> Deferred[bytes]:
-        """Take the next item out, waiting for one; it is done with that.  Fires with its data."""
+        """
+        Take the next item out, waiting for one; it is done with that.
+
+        @return: fires with its data: also when it was cancelled just as the item was taken out, which would be lost.
+        """
         return Deferred.fromCoroutine(self._get())
 
     async def _get(self) -> bytes:
         while True:
             item = await self._take()
-            try:
-                await item.done()
-            except SessionExpiredError:
-                if over(self._client):
-                    raise
-                continue
-            return item.data
+            if await to_the_end(self._finish(item._name, item._token)):
+                return item.data
 
     def take(self) -> Deferred[QueueItem]:
         """Take the next item to work on it, waiting for one."""
@@ -114,68 +114,89 @@ class Queue:
 
     async def _take(self) -> QueueItem:
         while True:
-            wakeup = Wakeup()
             try:
-                taken = {*await self._names(self._taken, wakeup)}
-                names = await self._names(self._entries, wakeup)
-                for name in sorted(names, key=lambda name: (name[:10], name[-10:])):
-                    if name not in taken:
-                        item = await self._take_one(name)
-                        if item is not None:
-                            return item
-                await wakeup.wait()
+                with Wakeup(self._client, self._taken, self._entries) as wakeup:
+                    taken = {*await self._names(self._taken, wakeup)}
+                    names = await self._names(self._entries, wakeup)
+                    for name in sorted(names, key=lambda name: (name[:10], name[-10:])):
+                        if name not in taken:
+                            item = await self._take_one(name)
+                            if item is not None:
+                                return item
+                    await wakeup.wait()
             except SessionExpiredError:
-                if over(self._client):
+                if self._client.ended:
                     raise
 
     async def _take_one(self, name: str) -> QueueItem | None:
-        """Mark an item as ours; C{None}: somebody else was faster."""
-        client, mark = self._client, f"{self._taken}/{name}"
+        """Mark an item as taken; C{None}: somebody else was faster."""
+        client, mark, token = self._client, f"{self._taken}/{name}", uuid4().hex.encode()
         try:
             try:
-                await persist(client.create, mark, self._own, ephemeral=True)
+                await persist(client.create, mark, token, ephemeral=True)
             except NodeExistsError:
-                if not await self._ours(mark):
+                if not await self._marked(mark, token):
                     return None
-            try:
-                data, _stat = await persist(client.get, f"{self._entries}/{name}")
-            except NoNodeError:  # done by somebody since we looked
-                await self._put_back(name)
-                return None
+            data, _stat = await persist(client.get, f"{self._entries}/{name}")
         except SessionExpiredError:
             raise
+        except NoNodeError:  # done by somebody since we looked
+            await self._put_back(name, token)
+            return None
         except BaseException:
-            await self._put_back(name)
+            await self._put_back(name, token)
             raise
-        return QueueItem(self, name, data or b"")
+        return QueueItem(self, name, token, data or b"")
 
-    async def _ours(self, mark: str) -> bool:
-        """Whether a mark is of this object and this session: then its creation was all that was not answered."""
+    async def _marked(self, mark: str, token: bytes) -> bool:
+        """Whether a mark is the one that was made with this token, by this session."""
         try:
             data, stat = await persist(self._client.get, mark)
         except NoNodeError:
             return False
-        return data == self._own and stat.ephemeralOwner == self._client.session_id
+        return data == token and stat.ephemeralOwner == self._client.session_id
 
-    async def _done(self, name: str) -> None:
+    async def _done(self, name: str, token: bytes) -> None:
+        if not await self._take_out(name, token):
+            raise SessionExpiredError(path=f"{self._taken}/{name}")
+
+    async def _take_out(self, name: str, token: bytes) -> bool | None:
+        """Take an item out for good; return whether that was done, C{None} where nobody can know."""
         client, mark = self._client, f"{self._taken}/{name}"
-        session = client.session_id
-        lost = False
-        while True:
-            if not await self._ours(mark):
-                if lost and client.session_id == session:
-                    return  # it was carried out: nobody else could have taken the mark away
-                raise SessionExpiredError(path=mark)
-            try:
-                await client.transaction().delete(mark).delete(f"{self._entries}/{name}").commit()
-                return
-            except ConnectionLossError:
-                lost = True
-
-    async def _put_back(self, name: str) -> None:
-        mark = f"{self._taken}/{name}"
+        session, lost = client.session_id, False
         try:
-            if await self._ours(mark):
+            while await self._marked(mark, token):
+                try:
+                    await client.transaction().delete(mark).delete(f"{self._entries}/{name}").commit()
+                except ConnectionLossError:
+                    lost = True
+                    await catch_up(client, mark)
+                else:
+                    return True
+        except SessionExpiredError:
+            return None if lost else False
+        # As long as the session is the same nobody else can have taken the mark away.
+        return (client.session_id == session or None) if lost else False
+
+    async def _finish(self, name: str, token: bytes) -> bool:
+        """Take an item out for good; return whether that was done, or nobody else will do it."""
+        done = await self._take_out(name, token)
+        while done is None:
+            try:
+                done = await persist(self._client.exists, f"{self._entries}/{name}") is None
+            except SessionExpiredError:
+                if self._client.ended:
+                    raise
+        return done
+
+    def _put_back(self, name: str, token: bytes) -> Deferred[None]:
+        return shielded(self._unmark(f"{self._taken}/{name}", token))
+
+    async def _unmark(self, mark: str, token: bytes) -> None:
+        try:
+            # The mark may have been made for an answer that nobody waited for.
+            await catch_up(self._client, mark)
+            if await self._marked(mark, token):
                 await persist(self._client.delete, mark)
-        except (NoNodeError, SessionExpiredError):
+        except GONE:
             return  # it is nobody's, or somebody else's by now
