@@ -19,7 +19,8 @@ from xml.etree import ElementTree
 def run_trial(paths: list[str], scratch: Path) -> tuple[int, int]:
     """Run the tests under trial and return its exit status and how many it ran."""
     modules = [path.rstrip("/").removesuffix(".py").replace("/", ".") for path in paths]
-    command = [sys.executable, "-m", "twisted.trial", "--temp-directory", str(scratch / "trial"), *modules]
+    options = ["--reporter", "text", "--temp-directory", str(scratch / "trial")]
+    command = [sys.executable, "-m", "twisted.trial", *options, *modules]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     ran = 0
@@ -33,7 +34,7 @@ def run_trial(paths: list[str], scratch: Path) -> tuple[int, int]:
 def run_pytest(paths: list[str], scratch: Path) -> tuple[int, int]:
     """Run the tests under pytest and return its exit status and how many it ran."""
     report = scratch / "pytest.xml"
-    status = subprocess.call([sys.executable, "-m", "pytest", f"--junit-xml={report}", *paths])
+    status = subprocess.call([sys.executable, "-m", "pytest", "-q", f"--junit-xml={report}", *paths])
     if not report.exists():
         return status or 1, 0
     suites = ElementTree.parse(report).getroot().iter("testsuite")
