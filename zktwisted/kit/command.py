@@ -74,31 +74,32 @@ def main(arguments: Sequence[str] | None = None, program: str = "zkt test-server
     if options.port and options.members + options.observers > 1:
         parser.error("--port is of one server; an ensemble takes free ports")
     ended = Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+    before = {number: signal.signal(number, lambda *_: ended.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        server = TestServer(
-            port=options.port,
-            tls=options.tls,
-            sasl=users,
-            members=options.members,
-            observers=options.observers,
-            **settings_of(options.set),
-        ).start()
-        control = None if options.no_control else server.serve_control(options.control_port)
+        return _serve(options, users, ended)
     except (ConfigError, OSError, ValueError, ImportError) as error:
         sys.stderr.write(f"{program}: {error}\n")
         return 1
-    if options.until_eof:
-        Thread(target=_wait_for_end, args=(ended,), daemon=True).start()
-    try:
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _serve(options: argparse.Namespace, users: dict[str, str], ended: Event) -> int:
+    with TestServer(
+        port=options.port,
+        tls=options.tls,
+        sasl=users,
+        members=options.members,
+        observers=options.observers,
+        **settings_of(options.set),
+    ) as server:
+        control = None if options.no_control else server.serve_control(options.control_port)
+        if options.until_eof:
+            Thread(target=_wait_for_end, args=(ended,), daemon=True).start()
         sys.stdout.write(_introduction(options, server, control))
         sys.stdout.flush()
         ended.wait()
-    except BrokenPipeError:  # who has started it is gone
-        return 1
-    finally:
-        server.stop()
     return 0
 
 
