@@ -52,17 +52,10 @@ class StatTests(SynchronousTestCase):
         self.assertEqual("dataVersion = 3", lines[6])
         self.assertEqual("ephemeralOwner = 0xffffffffffffffff", lines[8])
 
-    def test_kinds(self) -> None:
-        """An owner says which kind of node it is."""
-        for owner, kind in (
-            (0, "persistent"),
-            (0x100016652A90000, "ephemeral"),
-            (-(1 << 63), "container"),
-            (-(1 << 56) | 600_000, "ttl"),
-        ):
-            self.assertEqual(kind, shown.kind_of(owner))
-            self.assertEqual(kind, shown.stat_json(stat(ephemeralOwner=owner))["kind"])
-        self.assertEqual(600_000, shown.stat_json(stat(ephemeralOwner=-(1 << 56) | 600_000))["ttl_ms"])
+    def test_owner(self) -> None:
+        """JSON says whose an ephemeral node is, and null of all others."""
+        self.assertEqual("0x100016652a90000", shown.stat_json(stat(ephemeralOwner=0x100016652A90000))["ephemeralOwner"])
+        self.assertIsNone(shown.stat_json(stat())["ephemeralOwner"])
 
     def test_times(self) -> None:
         """JSON has times in UTC, with milliseconds."""

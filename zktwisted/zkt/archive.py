@@ -1,8 +1,8 @@
 """
 Trees on this machine: a directory, a file of lines of JSON, or one JSON document.
 
-docs/reference/zkt.md describes the formats.  All three keep data to the byte, ACLs, and what kind of node it is; none
-keeps zxids, versions and times, so that two exports of the same tree are the same.
+docs/reference/zkt.md describes the formats.  All three keep data to the byte and ACLs, and may say that a node is a
+container or has a time to live; none keeps zxids, versions and times, so that two exports of one tree are the same.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import tempfile
 from base64 import b64decode
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 from urllib.parse import unquote
 
-from zktwisted.client import OPEN_ACL
-from zktwisted.zkt.format import acl_text, data_json, parse_acl
+from zktwisted.client import ACL, OPEN_ACL
+from zktwisted.zkt.format import acl_text, data_json, parse_entry
 from zktwisted.zkt.paths import Key, check_path
 from zktwisted.zkt.status import Problem, Status
 from zktwisted.zkt.trees import Record
@@ -29,7 +29,7 @@ __all__ = ["DirectoryTree", "DirectoryWriter", "FileTree", "FileWriter", "LinesW
 FORMAT, VERSION = "zktwisted-tree", 1
 _VALUE, _NODE = "%value", "%node.json"
 _NAME_BYTES = 255
-_KINDS = ("persistent", "container", "ttl")
+_KINDS = ("container", "ttl")
 
 
 def open_archive(text: str) -> DirectoryTree | FileTree:
@@ -52,7 +52,7 @@ def _properties(record: Record) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if record.acl is not None and tuple(record.acl) != tuple(OPEN_ACL):
         found["acl"] = [acl_text([entry]) for entry in record.acl]
-    if record.kind != "persistent":
+    if record.kind is not None:
         found["kind"] = record.kind
     if record.kind == "ttl":
         found["ttl_ms"] = record.ttl_ms
@@ -65,23 +65,23 @@ def _record(key: Key, data: bytes | None, found: dict[str, Any]) -> Record:
 
     @raise ValueError: they are none.
     """
-    acl = OPEN_ACL
+    acl: tuple[ACL, ...] = OPEN_ACL
     if "acl" in found:
         if not isinstance(found["acl"], list) or not found["acl"]:
             raise ValueError('"acl" is no list of "SCHEME:ID:PERMISSIONS"')
-        acl = tuple(entry for text in found["acl"] for entry in _entry(text))
-    kind = found.get("kind", "persistent")
-    if kind not in _KINDS:
-        raise ValueError(f'"kind" is {kind!r}, and not one of {", ".join(_KINDS)}')
+        acl = tuple(map(_entry, found["acl"]))
+    kind = found.get("kind")
+    if kind is not None and kind not in _KINDS:
+        raise ValueError(f'"kind" is {kind!r}, and neither container nor ttl')
     ttl = found.get("ttl_ms", 0)
     if not isinstance(ttl, int) or (kind == "ttl") != (ttl > 0):
         raise ValueError('"ttl_ms" is a number of milliseconds, and belongs to the kind "ttl"')
     return Record(key, data, acl, kind, ttl)
 
 
-def _entry(text: object) -> Any:
+def _entry(text: object) -> ACL:
     try:
-        return parse_acl(text) if isinstance(text, str) else parse_acl("")
+        return parse_entry(text if isinstance(text, str) else "")
     except Problem as problem:
         raise ValueError(problem.text) from None
 
@@ -285,10 +285,11 @@ class FileWriter:
         self._document = path.suffix == ".json"
         self._nodes = 0
         self._partial = path.with_name(path.name + ".partial")
-        self._file = open(self._partial, "w", encoding="utf-8")
+        self._file: TextIO
 
     def begin(self) -> None:
         """See L{LinesWriter}."""
+        self._file = open(self._partial, "w", encoding="utf-8")
         header = json.dumps(_header(self._root))
         self._file.write(header[:-1] + ', "nodes": [' if self._document else header + "\n")
 

@@ -39,7 +39,10 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """See C{ArgumentParser}."""
         name = self.prog.split()[-1]
-        raise Problem(Status.USAGE, message, hint="zkt --help tells more" if name == "zkt" else f"see help {name}")
+        hint = "zkt --help tells more" if name == "zkt" else f"see help {name}"
+        if message.startswith("unrecognized arguments: -") and name != "zkt":
+            hint += "; write -- before data that begins with -"
+        raise Problem(Status.USAGE, message, hint=hint)
 
 
 class _Help(argparse.Action):

@@ -7,6 +7,7 @@ A L{Context} lives as long as the process or the shell; commands get it as their
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, Protocol, TypeVar
 
@@ -52,6 +53,7 @@ class Context:
     @ivar terminal: whether standard output is a terminal; data in it is made harmless then.
     @ivar progress: whether progress may be shown.
     @ivar shell: the shell, if there is one.
+    @ivar now: tells the time, in seconds since 1970.
     @ivar prog: what stands before a command in messages: C{"zkt "}, or nothing in a shell.
     """
 
@@ -63,6 +65,7 @@ class Context:
         self.colour = self.terminal = self.progress = False
         self.debug = False
         self.shell: Any = None
+        self.now: Callable[[], float] = time.time
         self.prog = "zkt "
         self._client: ZooKeeperClient | None = None
         self._others: dict[str, ZooKeeperClient] = {}

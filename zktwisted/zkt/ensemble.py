@@ -6,7 +6,7 @@ import re
 from argparse import Namespace
 from pathlib import Path
 
-from zktwisted import _version
+from zktwisted._version import __version__
 from zktwisted.zkt.command import arg, command, one_of
 from zktwisted.zkt.context import Context
 from zktwisted.zkt.format import data_text, stat_json, stat_text
@@ -103,5 +103,4 @@ async def reconfig(context: Context, args: Namespace) -> None:
 @command("version", "Show the version of this command.")
 async def version(context: Context, args: Namespace) -> None:
     """Show our version."""
-    number = _version.__version__
-    context.show({"version": number}, f"ZooKeeper CLI version: zkt {number}\n")
+    context.show({"version": __version__}, f"ZooKeeper CLI version: zkt {__version__}\n")

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from zktwisted.client import ACL, EventType, Id, Stat, WatchedEvent
-from zktwisted.tree.znode import CONTAINER_OWNER, is_ephemeral, ttl_of
 from zktwisted.zkt.status import Problem, Status
 
 __all__ = [
@@ -23,9 +22,9 @@ __all__ = [
     "data_text",
     "event_text",
     "hex_dump",
-    "kind_of",
     "parse_acl",
     "parse_age",
+    "parse_entry",
     "parse_size",
     "perms_text",
     "plain",
@@ -82,21 +81,9 @@ def stat_text(stat: Stat) -> str:
     )
 
 
-def kind_of(owner: int) -> str:
-    """Return what an ephemeralOwner says of a node: persistent, ephemeral, container or ttl."""
-    if owner == 0:
-        return "persistent"
-    if owner == CONTAINER_OWNER:
-        return "container"
-    if ttl_of(owner):
-        return "ttl"
-    return "ephemeral" if is_ephemeral(owner) else "persistent"
-
-
 def stat_json(stat: Stat) -> dict[str, Any]:
     """Return a stat for JSON: zxids and sessions as hexadecimal text, times in UTC."""
-    found: dict[str, Any] = {
-        "kind": kind_of(stat.ephemeralOwner),
+    return {
         "czxid": _unsigned(stat.czxid),
         "mzxid": _unsigned(stat.mzxid),
         "pzxid": _unsigned(stat.pzxid),
@@ -105,14 +92,10 @@ def stat_json(stat: Stat) -> dict[str, Any]:
         "version": stat.version,
         "cversion": stat.cversion,
         "aversion": stat.aversion,
+        "ephemeralOwner": _unsigned(stat.ephemeralOwner) if stat.ephemeralOwner else None,
         "dataLength": stat.dataLength,
         "numChildren": stat.numChildren,
     }
-    if found["kind"] == "ephemeral":
-        found["ephemeralOwner"] = _unsigned(stat.ephemeralOwner)
-    elif found["kind"] == "ttl":
-        found["ttl_ms"] = ttl_of(stat.ephemeralOwner)
-    return found
 
 
 # -- data
@@ -178,26 +161,32 @@ def parse_acl(text: str) -> list[ACL]:
 
     @raise Problem: it is none.
     """
-    hint = "write SCHEME:ID:PERMISSIONS, with commas between; the permissions are letters of cdrwa"
     entries: list[str] = []
     for part in text.split(","):
         if part.count(":") < 2 and entries and not re.search(r":[cdrwa]*$", entries[-1]):
             entries[-1] += "," + part
         else:
             entries.append(part)
-    found = []
-    for entry in entries:
-        scheme, first, rest = entry.strip().partition(":")
-        who, second, letters = rest.rpartition(":")
-        if not first or not second:
-            raise Problem(Status.USAGE, f"{entry!r} is no entry of an ACL", hint=hint)
-        perms = 0
-        for letter in letters:
-            if letter not in _BITS:
-                raise Problem(Status.USAGE, f"{letter!r} in {entry!r} is no permission", hint=hint)
-            perms |= _BITS[letter]
-        found.append(ACL(perms, Id(scheme, who)))
-    return found
+    return [parse_entry(entry.strip()) for entry in entries]
+
+
+def parse_entry(text: str) -> ACL:
+    """
+    Read one entry of an ACL; its id may be anything.
+
+    @raise Problem: it is none.
+    """
+    hint = "write SCHEME:ID:PERMISSIONS, with commas between; the permissions are letters of cdrwa"
+    scheme, first, rest = text.partition(":")
+    who, second, letters = rest.rpartition(":")
+    if not first or not second:
+        raise Problem(Status.USAGE, f"{text!r} is no entry of an ACL", hint=hint)
+    perms = 0
+    for letter in letters:
+        if letter not in _BITS:
+            raise Problem(Status.USAGE, f"{letter!r} in {text!r} is no permission", hint=hint)
+        perms |= _BITS[letter]
+    return ACL(perms, Id(scheme, who))
 
 
 # -- events

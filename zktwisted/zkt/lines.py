@@ -147,7 +147,7 @@ class Lines:
             if self._interactive:
                 line = input(prompt)
             else:
-                raw = sys.stdin.buffer.readline()
+                raw = sys.stdin.buffer.readline() if sys.stdin else b""
                 if not raw:
                     return None
                 line = raw.decode("utf-8", "surrogateescape").rstrip("\n")

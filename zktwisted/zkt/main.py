@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, TextIO
 
 from twisted.logger import ILogObserver, globalLogBeginner, textFileLogObserver
 
@@ -118,8 +118,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         text = str(wanted)
         if text.startswith(f"usage: {_USAGE}"):
             text += "\n" + overview("zkt ")
-        with contextlib.suppress(BrokenPipeError):
-            sys.stdout.write(text)
+        with contextlib.suppress(BrokenPipeError, AttributeError):
+            sys.stdout.write(text if text.endswith("\n") else text + "\n")
             sys.stdout.flush()
         return 0
     except Exception as error:
@@ -159,18 +159,18 @@ def _run(options: argparse.Namespace, found: Command | None) -> int:
     _begin_log(options.debug)
     from twisted.internet import reactor
 
-    engine = Engine(reactor, sys.stdout.buffer, sys.stderr.buffer)
+    engine = Engine(reactor, _bytes_of(sys.stdout), _bytes_of(sys.stderr))
     context = Context(reactor, how, engine.screen)
     context.default_output = options.output
-    context.terminal = sys.stdout.isatty()
+    context.terminal = _is_terminal(sys.stdout)
     context.colour = _colours(options.color, sys.stdout)
-    context.progress = sys.stderr.isatty()
+    context.progress = _is_terminal(sys.stderr)
     context.debug = options.debug
     engine.start()
     try:
         if found is not None and args is not None:
             return engine.run(lambda: perform(context, found, args))
-        interactive = sys.stdin.isatty() and sys.stdout.isatty()
+        interactive = _is_terminal(sys.stdin) and context.terminal
         return Shell(context, engine, interactive, options.exit_on_error).run()
     finally:
         with contextlib.suppress(Problem):
@@ -178,16 +178,28 @@ def _run(options: argparse.Namespace, found: Command | None) -> int:
         engine.stop()
 
 
-def _colours(wanted: bool | None, stream: Any) -> bool:
+def _bytes_of(stream: TextIO | None) -> BinaryIO:
+    """Return where bytes are written; nowhere, where the stream was closed before we began."""
+    return open(os.devnull, "wb") if stream is None else stream.buffer
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
+
+
+def _colours(wanted: bool | None, stream: TextIO | None) -> bool:
     if wanted is not None:
         return wanted
-    return bool(stream.isatty()) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return _is_terminal(stream) and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def _begin_log(debug: bool) -> None:
     """Send what is logged to standard error, or nowhere: what concerns the user is told otherwise."""
     observers: list[ILogObserver] = [textFileLogObserver(sys.stderr)] if debug else []
     globalLogBeginner.beginLoggingTo(observers, redirectStandardIO=False, discardBuffer=True)
+    if not debug:
+        # What goes wrong where nobody waits for it: while objects are thrown away, at the end of the process.
+        sys.unraisablehook = lambda _: None
 
 
 def _access(options: argparse.Namespace) -> Access:

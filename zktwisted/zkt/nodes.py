@@ -21,7 +21,6 @@ from zktwisted.zkt.format import (
     data_json,
     data_text,
     hex_dump,
-    kind_of,
     parse_acl,
     show_time,
     stat_json,
@@ -279,7 +278,7 @@ async def stat_(context: Context, args: Namespace) -> None:
     WATCH,
     one_of(
         arg("-R", "--recursive", action="store_true", help="all that is below, a path a line"),
-        arg("-l", "--long", action="store_true", help="a table: kind, size, children, version, last change"),
+        arg("-l", "--long", action="store_true", help="a table: sizes, children, versions, owners, times"),
     ),
     examples=(
         ("ls /app", "[a, b]"),
@@ -335,11 +334,11 @@ async def _long(context: Context, client: ZooKeeperClient, path: str, names: lis
             rows.append(
                 {
                     "name": name,
-                    "kind": kind_of(stat.ephemeralOwner),
                     "size": stat.dataLength,
                     "children": stat.numChildren,
                     "version": stat.version,
                     "changed": show_time(stat.mtime),
+                    "owner": f"{stat.ephemeralOwner:#x}" if stat.ephemeralOwner else None,
                 }
             )
     return rows

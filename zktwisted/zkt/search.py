@@ -12,7 +12,7 @@ from typing import Any
 
 from zktwisted.zkt.command import arg, command
 from zktwisted.zkt.context import Context
-from zktwisted.zkt.format import kind_of, parse_age, parse_size, show_size, show_time, stat_json
+from zktwisted.zkt.format import parse_age, parse_size, show_size, show_time, stat_json
 from zktwisted.zkt.paths import check_path, join
 from zktwisted.zkt.progress import Progress
 from zktwisted.zkt.status import Problem, Status
@@ -20,7 +20,6 @@ from zktwisted.zkt.walk import Node, Walk
 
 __all__: list[str] = []
 
-_KINDS = ("persistent", "ephemeral", "container", "ttl")
 Test = Callable[[str, Node], bool]
 
 
@@ -43,13 +42,12 @@ parse_age.__name__, parse_size.__name__ = "time (90s, 5m, 2h, 7d)", "size (100, 
 
 @command(
     "find",
-    "Find nodes, by name, data, kind, owner, size or age.",
+    "Find nodes, by name, data, owner, size or age.",
     arg("path", nargs="?", default="/", help="where to begin [/]"),
     arg("--name", metavar="GLOB", help="the last name of the path is like this; * stands for any letters"),
     arg("--path", dest="glob", metavar="GLOB", help="the whole path is like this"),
     arg("--data", type=_pattern, metavar="REGEXP", help="the data has this in it"),
-    arg("--kind", choices=_KINDS, help="of this kind"),
-    arg("--ephemeral", action="store_const", const="ephemeral", dest="kind", help="the same as --kind ephemeral"),
+    arg("--ephemeral", action="store_true", help="only ephemeral nodes"),
     arg("--owner", type=_session, metavar="SESSION", help="ephemeral, of this session (0x...)"),
     arg("--min-size", type=parse_size, metavar="SIZE", help="this many bytes of data, or more: 100, 10k, 1.5M"),
     arg("--max-size", type=parse_size, metavar="SIZE", help="this many, or less; 0 finds nodes without data"),
@@ -57,7 +55,7 @@ parse_age.__name__, parse_size.__name__ = "time (90s, 5m, 2h, 7d)", "size (100, 
     arg("--older", type=parse_age, metavar="TIME", help="not changed within this time"),
     arg("--leaf", action="store_true", help="without children"),
     arg("--depth", type=int, metavar="N", help="at most so many levels below PATH"),
-    arg("-l", "--long", action="store_true", help="with kind, size and time of the last change"),
+    arg("-l", "--long", action="store_true", help="with size, time of the last change, and owner if it is ephemeral"),
     arg("-0", "--null", action="store_true", help="end paths with a null byte, for xargs -0"),
     more=(
         "All that is asked for has to be true of a node. Ages are measured by the clock of this machine.\n"
@@ -75,7 +73,7 @@ parse_age.__name__, parse_size.__name__ = "time (90s, 5m, 2h, 7d)", "size (100, 
 async def find(context: Context, args: Namespace) -> Status:
     """Find nodes."""
     path = check_path(args.path)
-    tests = list(_tests(args, context.reactor.seconds()))
+    tests = list(_tests(args, context.now()))
     client = await context.client()
     walk = Walk(context, client, path, data=args.data is not None, depth=args.depth)
     found = 0
@@ -103,8 +101,8 @@ async def find(context: Context, args: Namespace) -> Status:
 
 def _row(path: str, node: Node) -> dict[str, Any]:
     stat = node.stat
-    kind = kind_of(stat.ephemeralOwner)
-    return {"kind": kind, "size": stat.dataLength, "changed": show_time(stat.mtime), "path": path}
+    owner = f"{stat.ephemeralOwner:#x}" if stat.ephemeralOwner else ""
+    return {"size": stat.dataLength, "changed": show_time(stat.mtime), "path": path, "owner": owner}
 
 
 def _show_found(context: Context, args: Namespace, path: str, node: Node) -> None:
@@ -112,7 +110,8 @@ def _show_found(context: Context, args: Namespace, path: str, node: Node) -> Non
         context.show({"path": path, "stat": stat_json(node.stat)}, "")
     elif args.long:
         row = _row(path, node)
-        context.show(row, f"{row['kind']:<10}  {row['size']:>8}  {row['changed']}  {path}\n")
+        owner = f"  ({row['owner']})" if row["owner"] else ""
+        context.show(row, f"{row['size']:>8}  {row['changed']}  {path}{owner}\n")
     elif args.null:
         context.text(path + "\0")
     else:
@@ -125,8 +124,8 @@ def _tests(args: Namespace, now: float) -> Any:
         yield lambda path, node: fnmatchcase(path.rpartition("/")[2], args.name)
     if args.glob is not None:
         yield lambda path, node: fnmatchcase(path, args.glob)
-    if args.kind is not None:
-        yield lambda path, node: kind_of(node.stat.ephemeralOwner) == args.kind
+    if args.ephemeral:
+        yield lambda path, node: node.stat.ephemeralOwner != 0
     if args.owner is not None:
         yield lambda path, node: node.stat.ephemeralOwner == args.owner
     if args.min_size is not None:
@@ -156,7 +155,7 @@ class _Branch:
     """
 
     name: str
-    kind: str
+    ephemeral: bool
     nodes: int = 1
     size: int = 0
     denied: bool = False
@@ -164,7 +163,9 @@ class _Branch:
 
     def value(self) -> dict[str, Any]:
         """For JSON."""
-        found: dict[str, Any] = {"name": self.name, "kind": self.kind, "nodes": self.nodes, "size": self.size}
+        found: dict[str, Any] = {"name": self.name, "nodes": self.nodes, "size": self.size}
+        if self.ephemeral:
+            found["ephemeral"] = True
         if self.below:
             found["children"] = [each.value() for each in self.below]
         return found
@@ -219,8 +220,8 @@ async def _grow(context: Context, walk: Walk, depth: int | None) -> _Branch:
             async for node in nodes:
                 progress.add(node.stat.dataLength)
                 del way[len(node.key) :]
-                kind = kind_of(node.stat.ephemeralOwner)
-                branch = _Branch(node.key[-1] if node.key else "", kind, 0, denied=node.denied)
+                ephemeral = node.stat.ephemeralOwner != 0
+                branch = _Branch(node.key[-1] if node.key else "", ephemeral, 0, denied=node.denied)
                 if way and (depth is None or len(node.key) <= depth):
                     way[-1].below.append(branch)
                 way.append(branch)
@@ -239,15 +240,15 @@ def _order(branch: _Branch, by: str) -> None:
 
 def _flat(branch: _Branch, above: str) -> Any:
     path = join(above, branch.name) if above else branch.name
-    yield {"path": path, "kind": branch.kind, "nodes": branch.nodes, "size": branch.size}
+    yield {"path": path, "nodes": branch.nodes, "size": branch.size}
     for each in branch.below:
         yield from _flat(each, path)
 
 
 def _beside(branch: _Branch) -> str:
     words = []
-    if branch.kind != "persistent":
-        words.append(branch.kind)
+    if branch.ephemeral:
+        words.append("ephemeral")
     if branch.size:
         words.append(show_size(branch.size))
     if branch.nodes > 1:
@@ -263,7 +264,7 @@ def _picture(context: Context, branch: _Branch, before: str, limit: int | None) 
     for each in shown:
         last = each is branch.below[-1]
         name = context.harmless(each.name)
-        colours = ("bold", "blue") if each.nodes > 1 else ("yellow",) if each.kind == "ephemeral" else ()
+        colours = ("bold", "blue") if each.nodes > 1 else ("yellow",) if each.ephemeral else ()
         name = context.paint(name, *colours) if colours else name
         yield f"{before}{'└── ' if last else '├── '}{name}{context.paint(_beside(each), 'dim')}"
         yield from _picture(context, each, before + ("    " if last else "│   "), limit)

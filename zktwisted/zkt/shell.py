@@ -12,6 +12,7 @@ from argparse import Namespace
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from zktwisted._version import __version__
 from zktwisted.client import State, WatchedEvent, ZooKeeperClient
 from zktwisted.client.hosts import parse_hosts
 from zktwisted.zkt.command import COMMANDS, Command, HelpWanted, arg, command, find_command
@@ -68,9 +69,13 @@ class Shell:
 
     def watch_states(self, client: ZooKeeperClient) -> None:
         """Tell of the states of a new client."""
+        connected = False
 
         def became(state: State) -> None:
-            if self._interactive and not self._quiet:
+            nonlocal connected
+            # That it connects at all goes without saying; that it does so again does not.
+            connected = connected or state is not State.CONNECTING
+            if self._interactive and not self._quiet and connected:
                 colour = "green" if state.connected else "yellow"
                 self._context.note(self._context.paint(f"-- {state.value}", colour))
 
@@ -83,7 +88,8 @@ class Shell:
         self._reader.begin()
         status = 0
         try:
-            status = self._do(self._connect) if self._interactive else 0
+            if self._interactive:
+                self._do(self._greet)
             while not self.over:
                 try:
                     line = self._reader.read(self._prompt())
@@ -106,7 +112,8 @@ class Shell:
             self._reader.end()
         return 0 if self._interactive else status
 
-    async def _connect(self) -> int:
+    async def _greet(self) -> int:
+        self._context.note(f"zkt {__version__}: help lists the commands, Tab completes, Ctrl-D leaves")
         await self._context.client()
         return 0
 
@@ -120,7 +127,16 @@ class Shell:
             return self._complain("", problem)
         self.lines.append(line)
         words = split_line(line)
-        return self._do(lambda: self.perform(words), words[0])
+        found: Command | None = None
+        try:
+            found = find_command(words[0])
+            args = found.parse(words[1:])
+        except HelpWanted as wanted:
+            self._say(str(wanted).rstrip())
+            return 0
+        except Problem as problem:
+            return self._complain(found.name if found else "", problem)
+        return self._do(lambda: perform(self._context, found, args), found.name)
 
     def _redone(self, words: list[str]) -> str | None:
         """Return the line that redo stands for; C{None} if it is no redo."""
@@ -134,17 +150,9 @@ class Shell:
             raise Problem(Status.USAGE, "redo: that was a redo itself")
         return line
 
-    async def perform(self, words: list[str]) -> int:
-        """Do a command, in the reactor's thread."""
-        found = find_command(words[0])
-        return await perform(self._context, found, found.parse(words[1:]))
-
     def _do(self, program: Callable[[], Coroutine[Any, Any, int]], name: str = "") -> int:
         try:
             return self._engine.run(program)
-        except HelpWanted as wanted:
-            self._say(str(wanted).rstrip())
-            return 0
         except Exception as error:
             problem = explain(error)
             if problem.status in (Status.PIPE, Status.TERMINATED):

@@ -120,12 +120,10 @@ class _Change:
         elif right is None:
             self._held = left
         else:
-            await self._change(left, right, pair.differences())
+            await self._change(left, pair.differences())
 
-    async def _change(self, left: Record, right: Record, differences: list[str]) -> None:
+    async def _change(self, left: Record, differences: list[str]) -> None:
         path = self._target.show(left.key)
-        if "kind" in differences:
-            self._context.note(f"{path}: stays {right.kind}; only a new node could be {left.kind}")
         if "data" in differences:
             self._tell("set", path, left)
             self.counts["changed"] += 1
@@ -250,8 +248,8 @@ async def _make_like(context: Context, source: Any, target: LiveTree, args: Name
     more=(
         f"{WHERE}\n"
         "Nodes that are there already get data and ACL of the source; nodes that the source does not have stay\n"
-        "(see mirror). Containers and times to live are kept. Versions, times and the counters of sequential\n"
-        "names begin anew. /zookeeper is never copied."
+        "(see mirror). Versions, times and the counters of sequential names begin anew, and containers and nodes\n"
+        "with a time to live become ordinary ones: servers do not tell which they are. /zookeeper is not copied."
     ),
     examples=(
         ("cp /app /app.old", "on one server"),
@@ -332,8 +330,8 @@ async def import_(context: Context, args: Namespace) -> None:
     ACLS,
     EPHEMERALS,
     more=(
-        "Data is kept to the byte, ACLs, containers and times to live as well; versions and times are not, so that\n"
-        "two exports of the same tree are the same. A directory has a directory or file for each node.\n"
+        "Data is kept to the byte, ACLs as well; versions and times are not, so that two exports of the same tree\n"
+        "are the same. A directory has a directory or file for each node.\n"
         "What is written has its name only when it is whole."
     ),
     examples=(
@@ -356,9 +354,9 @@ async def export(context: Context, args: Namespace) -> None:
         writer = FileWriter(path, source.root, args.force)
     else:
         writer = DirectoryWriter(path)
+    writer.begin()
     try:
         with Progress(context, "exported", await _total(context, source)) as progress:
-            writer.begin()
             async with aclosing(source.records()) as records:
                 async for record in records:
                     writer.add(record)
@@ -388,7 +386,7 @@ async def export(context: Context, args: Namespace) -> None:
     more=(
         f"{WHERE}\n"
         "Anything else is an export: a file or a directory, file:/path where the name begins with a slash.\n"
-        "Compared are data, ACLs and kinds of nodes, not versions and times. - is only in the left tree, + only in\n"
+        "Compared are data and ACLs, not versions and times. - is only in the left tree, + only in\n"
         "the right one, ! differs. The status is 0 if they are the same, and 1 if not."
     ),
     examples=(
@@ -447,8 +445,6 @@ def _shown(context: Context, pair: Pair, differences: list[str], by_line: bool) 
     words = []
     if "data" in differences:
         words.append(f"data {_size(left)} -> {_size(right)}")
-    if "kind" in differences:
-        words.append(f"kind {_kind(left)} -> {_kind(right)}")
     if "acl" in differences:
         words.append(f"acl {acl_text(left.acl or ())} -> {acl_text(right.acl or ())}")
     text = context.paint(f"! {path}", "yellow") + f"  {context.harmless('; '.join(words))}\n"
@@ -462,7 +458,3 @@ def _shown(context: Context, pair: Pair, differences: list[str], by_line: bool) 
 
 def _size(record: Record) -> str:
     return "null" if record.data is None else show_size(record.size)
-
-
-def _kind(record: Record) -> str:
-    return f"ttl {record.ttl_ms} ms" if record.kind == "ttl" else record.kind

@@ -13,9 +13,7 @@ from typing import NamedTuple, Protocol
 
 from zktwisted.client import ACL, OPEN_ACL, ZooKeeperClient
 from zktwisted.errors import KeeperError, NoAuthError, NoNodeError
-from zktwisted.tree.znode import ttl_of
 from zktwisted.zkt.context import Context
-from zktwisted.zkt.format import kind_of
 from zktwisted.zkt.paths import Key, at
 from zktwisted.zkt.walk import Walk
 
@@ -31,14 +29,14 @@ class Record(NamedTuple):
 
     @ivar key: its path below the root of its tree.
     @ivar acl: C{None} where ACLs are left out.
-    @ivar kind: persistent, container or ttl; ephemeral nodes become persistent if they are wanted at all.
+    @ivar kind: container or ttl, where an export says it; C{None} where nobody does: servers tell it no client.
     @ivar ttl_ms: of kind ttl.
     """
 
     key: Key
     data: bytes | None = None
     acl: tuple[ACL, ...] | None = OPEN_ACL
-    kind: str = "persistent"
+    kind: str | None = None
     ttl_ms: int = 0
 
     @property
@@ -97,13 +95,8 @@ class LiveTree:
                 async for node in nodes:
                     if node.denied:
                         raise NoAuthError(path=walk.path(node))
-                    kind = kind_of(node.stat.ephemeralOwner)
-                    if kind == "ephemeral":
-                        if not self._ephemerals:
-                            continue
-                        kind = "persistent"
-                    ttl = ttl_of(node.stat.ephemeralOwner)
-                    yield Record(node.key, node.data, node.acl, kind, ttl)
+                    if self._ephemerals or not node.stat.ephemeralOwner:
+                        yield Record(node.key, node.data, node.acl)
             except NoNodeError:
                 return
 
@@ -129,7 +122,7 @@ class Pair(NamedTuple):
         return record.key
 
     def differences(self) -> list[str]:
-        """Return in what two nodes differ: C{data}, C{acl}, C{kind}."""
+        """Return in what two nodes differ: C{data}, C{acl}."""
         left, right = self.left, self.right
         if left is None or right is None:
             return []
@@ -138,8 +131,6 @@ class Pair(NamedTuple):
             found.append("data")
         if left.acl is not None and right.acl is not None and set(left.acl) != set(right.acl):
             found.append("acl")
-        if (left.kind, left.ttl_ms) != (right.kind, right.ttl_ms):
-            found.append("kind")
         return found
 
 
