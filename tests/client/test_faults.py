@@ -386,6 +386,35 @@ class CounterFaultTests(FaultCase):
             self.result(adding)
 
 
+class ClosingTests(FaultCase):
+    """Clients that are closed under recipes that ask again and again."""
+
+    def test_who_asks_for_ever(self) -> None:
+        """Whoever asks while the client is being closed is told that it is at its end."""
+        queue, counter = Queue(self.client, "/queue"), Counter(self.client, "/counter")
+        party = Party(self.client, "/party")
+        self.result(Queue(self.other, "/queue").put(b"a"))
+
+        async def work(ask: Callable[[], Deferred[Any]]) -> None:
+            while True:
+                await ask()
+
+        async def locked() -> None:
+            async with Lock(self.client, "/lock"):
+                await self.client.sync()
+
+        asks = (queue.get, counter.add, lambda: _deferred(locked()), party.join, Barrier(self.client, "/none").wait)
+        working = [_deferred(work(ask)) for ask in asks]
+        self.server.advance(1)
+        self.server.mute(self.client)
+        closed = self.client.close()
+        for each in (*asks, DoubleBarrier(self.client, "/meeting", 2).enter, DoubleBarrier(self.client, "/", 2).leave):
+            self.failureResultOf(each(), SessionExpiredError)
+        self.result(closed)
+        for each in working:
+            self.failureResultOf(each, SessionExpiredError)
+
+
 class BarrierFaultTests(FaultCase):
     """Meetings and barriers."""
 
@@ -502,6 +531,7 @@ class LagTests(SynchronousTestCase):
         self.result(self.client.ensure_path("/queue/entries"))
         self.result(self.client.ensure_path("/lock"))
         self.result(Counter(self.client, "/counter").add())
+        self.ensemble.advance(1)  # its mark is swept away
         self.addCleanup(lambda: self.result(self.client.close()))
 
     def result(self, asked: Deferred[T]) -> T:

@@ -47,16 +47,19 @@ class Counter:
 
     async def _add(self, number: int) -> int:
         client = self._client
-        await make(client, self.path, b"%d" % self._default)
         mark = f"{self.path}/{uuid4().hex}"
         while True:
-            data, stat = await persist(client.get, self.path)
+            try:
+                data, stat = await persist(client.get, self.path)
+            except NoNodeError:
+                await make(client, self.path, b"%d" % self._default)
+                continue
             value = int(data or self._default) + number
             change = client.transaction().set(self.path, b"%d" % value, stat.version).create(mark, ephemeral=True)
             session = client.session_id
             try:
                 await change.commit()
-            except BadVersionError:
+            except (BadVersionError, NoNodeError):
                 continue
             except ConnectionLossError as lost:
                 await catch_up(client, mark)
