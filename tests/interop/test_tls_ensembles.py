@@ -96,7 +96,6 @@ def test_mixed(kinds: dict[int, str], stores: Stores, make_ensemble: MakeEnsembl
             load.progress()
             ensemble.start(leader)
         load.progress()
-    ensemble.assert_equal()
     for member in ensemble.running():
         if member.kind == OURS:
             assert encrypted(member.election_port, stores.context(stores.server))
@@ -123,7 +122,6 @@ def test_from_plain_to_tls(kinds: dict[int, str], stores: Stores, make_ensemble:
                 ensemble.stop(sid)
                 ensemble.start(sid)
             load.progress()
-    ensemble.assert_equal()
 
 
 @pytest.mark.parametrize("java", [JAVA_395])
@@ -135,7 +133,6 @@ def test_to_ours_over_tls(java: str, stores: Stores, make_ensemble: MakeEnsemble
         for sid in (1, 2, 3):
             ensemble.become(sid, OURS)
             load.progress()
-    ensemble.assert_equal()
 
 
 Bad = Callable[[Stores, Path], Identity]
