@@ -202,7 +202,7 @@ class Control(Resource):
     isLeaf = True
 
     def __init__(self, servers: Servers) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.servers = servers
         self._recording = Recording()
 
@@ -345,7 +345,7 @@ def _arguments(request: Any, verb: Verb) -> dict[str, Any]:
 
 def _answer(request: Request, status: int, answer: dict[str, Any]) -> bytes:
     request.setResponseCode(status)
-    request.setHeader("content-type", "application/json")  # type: ignore[no-untyped-call]
+    request.setHeader("content-type", "application/json")
     return json.dumps(answer).encode() + b"\n"
 
 

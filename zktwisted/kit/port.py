@@ -94,7 +94,7 @@ class ClientPort:
         closed: Deferred[None] = succeed(None).addCallback(lambda _: port.stopListening())
         return closed
 
-    def build(self, address: IAddress) -> IProtocol | None:
+    def build(self, address: Any) -> IProtocol | None:
         """Make a connection; C{None} closes it."""
         return None if self.rejecting or self._factory is None else self._factory.buildProtocol(address)
 
@@ -126,6 +126,6 @@ class _Door(Factory):
     def __init__(self, port: ClientPort) -> None:
         self._port = port
 
-    def buildProtocol(self, addr: IAddress) -> Any:
+    def buildProtocol(self, addr: IAddress | None) -> Any:
         """See C{IProtocolFactory}."""
         return self._port.build(addr)

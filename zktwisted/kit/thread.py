@@ -70,15 +70,16 @@ class ReactorThread:
 def _make_reactor() -> Any:
     # The class alone: importing twisted.internet.reactor, or installing one, would choose for the whole program.
     try:
-        from twisted.internet.epollreactor import EPollReactor as Reactor
+        from twisted.internet.epollreactor import EPollReactor
     except ImportError:  # not on Linux
-        from twisted.internet.selectreactor import SelectReactor as Reactor  # type: ignore[assignment]
+        from twisted.internet.selectreactor import SelectReactor
 
-    class Hosted(Reactor):
-        # Else Twisted's threadpools believe that this thread is the one of the program's own reactor.
-        _registerAsIOThread = False
-
-    return Hosted()
+        reactor: Any = SelectReactor()
+    else:
+        reactor = EPollReactor()  # type: ignore[no-untyped-call]
+    # Else Twisted believes that this thread is the one of the program's own reactor.
+    reactor._registerAsIOThread = False
+    return reactor
 
 
 def _dismantle(reactor: Any) -> None:

@@ -17,6 +17,7 @@ from struct import Struct
 from typing import Any
 
 from twisted.internet.interfaces import IAddress, IDelayedCall, IProtocolFactory, IReactorTime
+from twisted.internet.protocol import connectionDone
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.python.failure import Failure
 
@@ -133,7 +134,7 @@ class _Taps(WrappingFactory):
         super().__init__(factory)  # type: ignore[no-untyped-call]
         self._traffic = traffic
 
-    def buildProtocol(self, addr: IAddress) -> Any:
+    def buildProtocol(self, addr: IAddress | None) -> Any:
         """See C{IProtocolFactory}."""
         return Tap(self, self._traffic, self.wrappedFactory.buildProtocol(addr))
 
@@ -158,9 +159,10 @@ class Tap(ProtocolWrapper):
     factory: Any
     transport: Any
 
-    def __init__(self, factory: _Taps, traffic: Traffic, protocol: Any) -> None:
-        super().__init__(factory, protocol)  # type: ignore[no-untyped-call]
+    def __init__(self, factory: Any, traffic: Traffic, protocol: Any) -> None:
+        super().__init__(factory, protocol)
         self.session = 0
+        self._server = protocol
         self._traffic = traffic
         self._faults = traffic.faults
         self._limit: int = protocol.factory.max_frame
@@ -178,7 +180,7 @@ class Tap(ProtocolWrapper):
     @property
     def identities(self) -> Any:
         """Who the client is: certificates tell it from outside."""
-        return self.wrappedProtocol.identities
+        return self._server.identities
 
     def connectionMade(self) -> None:
         """See C{IProtocol}."""
@@ -186,7 +188,7 @@ class Tap(ProtocolWrapper):
         self._traffic.used = True
         super().connectionMade()  # type: ignore[no-untyped-call]
 
-    def connectionLost(self, reason: Failure) -> None:
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
         """See C{IProtocol}."""
         self._traffic.connections.pop(self, None)
         if self._call is not None:
