@@ -56,6 +56,7 @@ _ONE_IMPLEMENTATION = Ignored("there is one implementation, which needs no such 
 _DIAGNOSTIC = Ignored("a diagnostic of the Java server")
 _TESTING = Ignored("it exists for tests of the Java server")
 _REALM = Ignored("a section of the JAAS file that asks for Kerberos needs its configuration in any case")
+_KRB5_CONF = Ignored("the library of Kerberos reads the file that KRB5_CONFIG names in the environment")
 _TICKETS = Ignored("tickets are got and renewed by the library of Kerberos")
 _OF_CLIENTS = Ignored("it is read by clients")
 _NETTY = Ignored("Twisted serves the connections")
@@ -93,6 +94,7 @@ _NAMES: dict[str, Refused | Ignored | Kept] = {
     "initialConfig": Ignored("Java does not use it either"),
     "netty.*": _NETTY,
     "requireKerberosConfig": _REALM,
+    "java.security.krb5.*": _KRB5_CONF,
     "kinit": _TICKETS,
     "server.principal": _OF_CLIENTS,
     "quorum.cnxn.threads.size": _THREADS,

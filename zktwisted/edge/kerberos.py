@@ -122,7 +122,7 @@ class _Initiating(_Context):
                 input_token=token or None,
             )
         except GSSError as error:
-            raise SaslError(f"with {self._target}: {_reason(error)}") from error
+            raise SaslError(f"cannot authenticate to {self._target}: {_reason(error)}") from error
         self._context = result.context
         self.complete = not result.more_steps
         return result.token or b""
