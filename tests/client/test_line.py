@@ -83,6 +83,15 @@ class LineTests(SynchronousTestCase):
         self.failureResultOf(second, CancelledError)
         self.assertEqual([1, 3], self.xids(self.line.take()))
 
+    def test_cancelled_make_room(self) -> None:
+        """Requests that are cancelled while nothing can be sent take nobody's place."""
+        for _ in range(3):
+            for each in [self.add() for _ in range(5)]:
+                each.cancel()
+                self.failureResultOf(each, CancelledError)
+        self.assertNoResult(self.add())
+        self.assertEqual([16], self.xids(self.line.take()))
+
     def test_cancelled_later(self) -> None:
         """It keeps its place, since its answer will come."""
         first = self.add()

@@ -77,6 +77,50 @@ class ConnectTests(ClientCase):
             self.until(lambda: server.connections[-1].lost)
         self.assertEqual(State.CONNECTING, client.state)
 
+    def test_why_not(self) -> None:
+        """As long as there is no connection it is told why, and how often it was tried."""
+        client = self.client()
+        self.assertEqual((False, 0), (client.ended, client.failures))
+        self.pass_time(3)
+        self.assertIn("no host is called", client.trouble or "")
+        failures = client.failures
+        self.assertGreater(failures, 2)
+        server = self.script()
+        self.until(lambda: server.connections)
+        server.connections[0].drop()
+        self.until(lambda: client.failures > failures)
+        self.greeted(client, server, 2)
+        self.assertEqual((None, 0), (client.trouble, client.failures))
+        self.result(client.close())
+        self.assertTrue(client.ended)
+
+    def test_server_that_ends_each_connection(self) -> None:
+        """It is asked less and less often, though it grants a session each time; one that answers is asked at once."""
+        server = self.script()
+        client = self.client()
+        count = [0]
+
+        def greet_and_drop() -> None:
+            while len(server.connections) > count[0] and server.connections[count[0]].request:
+                server.connections[count[0]].greet()
+                server.connections[count[0]].drop()
+                count[0] += 1
+
+        end = self.world.now + 60
+        while self.world.now < end and self.world.step(end):
+            greet_and_drop()
+        self.assertLess(count[0], 20)
+        self.assertGreater(count[0], 5)
+        last = self.greeted(client, server, count[0] + 1)
+        asked = client.exists("/a")
+        self.asked(last, 1)
+        last.answer(last.asked[0][0], STAT)
+        self.result(asked)
+        last.drop()
+        before = self.world.now
+        self.greeted(client, server, count[0] + 2)
+        self.assertLess(self.world.now - before, 0.5)
+
     def test_refused_at_first(self) -> None:
         """A client may be there before its servers."""
         client = self.client()
@@ -224,6 +268,44 @@ class RequestTests(ClientCase):
             self.result(asked[xid - 1])
             self.assertLessEqual(len(connection.asked), xid + 2)
         self.successResultOf(room)
+
+    def test_removal_that_is_cancelled(self) -> None:
+        """Once it is sent it happens: the next server does not hear of the watch."""
+        client, connection, server = self.scripted()
+        told: list[Any] = []
+        watch = client.get("/a", told.append)
+        self.asked(connection, 1)
+        connection.answer(1, DATA)
+        self.result(watch)
+        removed = client.remove_watches("/a")
+        self.asked(connection, 2)
+        removed.cancel()
+        self.failureResultOf(removed, CancelledError)
+        connection.answer(2)
+        self.pass_time(0.1)
+        connection.drop()
+        again = self.greeted(client, server, 2)
+        self.pass_time(1)
+        self.assertEqual([], again.asked)
+
+    def test_unwatch(self) -> None:
+        """Who does not want to be told any more is not, and others are."""
+        client, connection, _ = self.scripted()
+        one, other = [], []
+        asked = [client.get("/a", one.append), client.children("/a", one.append), client.exists("/a", other.append)]
+        self.asked(connection, 3)
+        connection.answer(1, DATA)
+        connection.answer(2, bytes(4))
+        connection.answer(3, STAT)
+        for each in asked:
+            self.result(each)
+        client.unwatch("/a", one.append)
+        client.unwatch("/b", one.append)
+        connection.event(3, b"/a")
+        connection.event(4, b"/a")
+        self.until(lambda: other)
+        self.pass_time(1)
+        self.assertEqual(([], 1), (one, len(other)))
 
     def test_broken_protocol(self) -> None:
         """Whatever a server must not send ends the connection, not the client; nothing that waits is forgotten."""
