@@ -1,43 +1,40 @@
-"""A Twisted test with a ZooKeeper server of its own."""
+"""Tests of a Twisted program: the server runs on the test's own reactor, and nothing blocks."""
 
 from __future__ import annotations
 
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.internet.protocol import Protocol
-from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 
-from zktwisted import ServerConfig, ZooKeeperService
+from zktwisted import ZooKeeperClient
+from zktwisted.errors import NoAuthError
+from zktwisted.testing import TrialZooKeeperMixin
 
 
-class Everything(Protocol):
-    """Collects what the server sends until it closes the connection."""
-
-    def __init__(self) -> None:
-        self.data = b""
-        self.done: Deferred[bytes] = Deferred()
-
-    def dataReceived(self, data: bytes) -> None:
-        self.data += data
-
-    def connectionLost(self, reason: Failure) -> None:
-        self.done.callback(self.data)
-
-
-class WithServer(TestCase):
-    async def setUp(self) -> None:
-        config = ServerConfig(client_port=0, client_port_address="127.0.0.1")
-        self.server = ZooKeeperService(reactor, config, store="memory")
-        self.server.startService()
-        self.addCleanup(self.server.stopService)
-        await self.server.when_serving()
-
+class WithServer(TrialZooKeeperMixin, TestCase):
     async def test_serves(self) -> None:
-        """Any client of yours would do here; four letters are the shortest."""
-        port = self.server.addresses[0].port
-        client = await connectProtocol(TCP4ClientEndpoint(reactor, "127.0.0.1", port), Everything())
-        client.transport.write(b"srvr")
-        answer = await client.done
-        self.assertIn(b"Mode: standalone", answer)
+        async with ZooKeeperClient(reactor, self.zk_hosts) as client:
+            await client.create("/greeting", b"hello")
+            data, _ = await client.get("/greeting")
+            self.assertEqual(b"hello", data)
+
+    async def test_refuses(self) -> None:
+        async with ZooKeeperClient(reactor, self.zk_hosts) as client:
+            self.zk_servers.fail("NOAUTH", op="create")
+            with self.assertRaises(NoAuthError):
+                await client.create("/greeting")
+
+    async def test_session_ends(self) -> None:
+        async with ZooKeeperClient(reactor, self.zk_hosts) as ann, ZooKeeperClient(reactor, self.zk_hosts) as bob:
+            await ann.create("/ann", ephemeral=True)
+            await self.zk_servers.expire(ann.session_id)
+            self.assertIsNone(await bob.exists("/ann"))
+
+
+class WithEnsemble(TrialZooKeeperMixin, TestCase):
+    zk_options = {"members": 3}  # noqa: RUF012
+
+    async def test_new_leader(self) -> None:
+        async with ZooKeeperClient(reactor, self.zk_hosts) as client:
+            await client.create("/greeting")
+            await self.zk_servers.new_leader()
+            self.assertTrue(await client.exists("/greeting"))

@@ -28,12 +28,12 @@ ENVIRONMENT = {
 }
 
 
-def python(*arguments: str | Path, cwd: Path) -> str:
+def python(*arguments: str | Path, cwd: Path, **environment: str) -> str:
     """Run Python to its end, which has to be a good one, and return what it printed."""
     done = subprocess.run(
         [sys.executable, *map(str, arguments)],
         cwd=cwd,
-        env=ENVIRONMENT,
+        env=ENVIRONMENT | environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -226,16 +226,15 @@ def test_asyncio(address: str, tmp_path: Path) -> None:
     assert said == ["changed /counter"] * 5 + ["5 version 5"]
 
 
-def test_fixture(tmp_path: Path) -> None:
-    """The fixture for pytest gives a server that a client can use."""
-    shutil.copy(EXAMPLES / "conftest.py", tmp_path)
-    (tmp_path / "test_it.py").write_text(
-        "from kazoo.client import KazooClient\n"
-        "def test_it(zookeeper):\n"
-        "    client = KazooClient(zookeeper)\n"
-        "    client.start()\n"
-        "    assert client.create('/a', b'x') == '/a'\n"
-        "    client.stop()\n"
-        "    client.close()\n"
-    )
-    assert "1 passed" in python("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py", cwd=tmp_path)
+def test_with_unittest(tmp_path: Path) -> None:
+    """The examples of tests for unittest pass under it."""
+    assert "Ran 3 tests" in python("-W", "error", EXAMPLES / "test_with_unittest.py", cwd=tmp_path)
+
+
+def test_with_pytest(tmp_path: Path) -> None:
+    """The sample project's tests pass with the fixtures of the plugin."""
+    shutil.copytree(EXAMPLES / "sample", tmp_path / "sample")
+    # Loaded by name, not by entry point: it need not be installed here.
+    plugin = ("-p", "zktwisted.kit.plugin", "-p", "no:cacheprovider")
+    said = python("-m", "pytest", "-q", *plugin, ".", cwd=tmp_path / "sample", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
+    assert "5 passed" in said

@@ -76,7 +76,7 @@ def _make_reactor() -> Any:
 
         reactor: Any = SelectReactor()
     else:
-        reactor = EPollReactor()  # type: ignore[no-untyped-call]
+        reactor = EPollReactor()
     # Else Twisted believes that this thread is the one of the program's own reactor.
     reactor._registerAsIOThread = False
     return reactor
