@@ -163,7 +163,7 @@ def _parse(text: str) -> list[_Rule]:
     while rest:
         found = _RULE.match(rest)
         if found is None:
-            raise ValueError(f"there is no such rule: {rest}")
+            raise ValueError(f"there is no such rule: {rest.strip()}")
         rules.append(_Rule(None) if found["default"] else _rule(found))
         rest = rest[found.end() :]
     return rules
