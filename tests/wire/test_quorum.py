@@ -87,6 +87,7 @@ class RecordedTests(SynchronousTestCase):
                 request = quorum.read_request(data)
                 self.assertEqual((decoded["sessionId"], decoded["cxid"], decoded["type"]), request[:3], said.where)
                 self.assertEqual(data, quorum.pack_request(*request))
+                self.assertEqual(pack_packet(*packet), quorum.pack_forwarded(*request, packet.authinfo))
             elif packet.type == quorum.REVALIDATE:
                 if said.learner:
                     self.assertEqual(data, quorum.pack_session(*quorum.read_session(data)))
@@ -172,6 +173,18 @@ class PacketTests(SynchronousTestCase):
             else:
                 self.assertNotIn(together[-1].type, (quorum.PROPOSAL, quorum.ACK, quorum.COMMIT, quorum.REQUEST))
             offset = end
+
+    @settings(deadline=None, derandomize=True, max_examples=50)
+    @given(st.lists(st.sampled_from([pack_bare(3, 1), pack_bare(4, 2), pack_bare(5, 3), pack_packet(2, 4, b"x")])))
+    def test_rows(self, sent: list[bytes]) -> None:
+        """Rows of acknowledgements and commits, and what stands between them."""
+        raw = b"".join(sent)
+        for end in (len(raw), len(raw) - 1, len(raw) - 5):
+            expected, offset = [], 0
+            while (found := read_packet(raw[: max(0, end)], offset)) is not None:
+                expected.append(found[0])
+                offset = found[1]
+            self.assertEqual((expected, offset), read_packets(raw[: max(0, end)]))
 
     def test_many_too_long(self) -> None:
         """What is longer than the limit is refused when it is the first, and not with those before it."""

@@ -120,23 +120,25 @@ class AdvancedSummary(Summary):
             self._take(value, times)
 
     def _take(self, value: int, times: int) -> None:
-        """Fill the sample, or put the value where the draw says."""
-        sample = self._sample
+        """Fill the sample, or put the value where the draw says, and draw which values enter it next."""
+        sample, draw = self._sample, self._random.random
+        weight, position = self._weight, self._next
         if len(sample) < RESERVOIR:
             sample.extend([value] * min(RESERVOIR - len(sample), times))
             if len(sample) < RESERVOIR:
                 return
-            self._next = RESERVOIR
-            self._skip()
-        while self._next <= self.count:
-            sample[self._random.randrange(RESERVOIR)] = value
-            self._skip()
-
-    def _skip(self) -> None:
-        """Draw the position (from 1) of the next value that enters the full sample."""
-        draw = self._random.random
-        self._weight *= (1.0 - draw()) ** (1 / RESERVOIR)
-        self._next += int(log(1.0 - draw()) / log(1.0 - self._weight)) + 1
+            position = RESERVOIR
+        else:
+            sample[int(draw() * RESERVOIR)] = value
+        count = self.count
+        while True:
+            weight *= (1.0 - draw()) ** (1 / RESERVOIR)
+            # Positions count from 1.
+            position += int(log(1.0 - draw()) / log(1.0 - weight)) + 1
+            if position > count:
+                break
+            sample[int(draw() * RESERVOIR)] = value
+        self._weight, self._next = weight, position
 
     def percentile(self, quantile: float) -> int:
         """

@@ -72,7 +72,9 @@ SNAPSHOT_SIGNATURE = jute.pack_string("BenWasHere")
 _head = Struct(">iqi")
 _unpack_head = _head.unpack_from
 _pack_head = _head.pack
-_pack_bare = Struct(">iqii").pack
+_bare = Struct(">iqii")
+_pack_bare = _bare.pack
+_iter_bare = _bare.iter_unpack
 _int = Struct(">i")
 _unpack_int = _int.unpack_from
 _NULL = b"\xff\xff\xff\xff"
@@ -173,6 +175,7 @@ def read_packets(
     """
     packets: list[QuorumPacket] = []
     size = len(buf) - _SMALLEST
+    view = memoryview(buf)
     # Many requests in a row come from clients that are the same to us.
     same, identities = _NULL, None
     while True:
@@ -184,6 +187,15 @@ def read_packets(
                 end += length
                 data = buf[start:end]
             if length >= -1 and length <= limit and kind in _BROADCAST:
+                if length < 0 and (kind == 3 or kind == 4) and buf.startswith(_NULL, end):
+                    # ACK and COMMIT come in rows.
+                    rest = view[offset : offset + (len(buf) - offset) // _SMALLEST * _SMALLEST]
+                    for kind, zxid, length, count in _iter_bare(rest):
+                        if length != -1 or count != -1 or (kind != 3 and kind != 4):
+                            break
+                        packets.append(_new(QuorumPacket, (kind, zxid, None, None)))
+                        offset += _SMALLEST
+                    continue
                 if buf.startswith(_NULL, end):
                     packets.append(_new(QuorumPacket, (kind, zxid, data, None)))
                     offset = end + 4
@@ -365,6 +377,7 @@ def read_validity(data: bytes | None) -> tuple[int, bool]:
 # -- forwarded requests
 
 _request = Struct(">qii")
+_pack_forwarded = Struct(">iqiqii").pack
 _REQUEST = _request.size
 
 
@@ -375,6 +388,14 @@ class RequestPayload(NamedTuple):
     cxid: int
     op: int
     body: bytes
+
+
+def pack_forwarded(
+    session_id: int, cxid: int, op: int, body: bytes, authinfo: Iterable[Id] | None
+) -> bytes:
+    """Encode a REQUEST, packet and payload."""
+    identities = _NULL if authinfo is None else _pack_identities(tuple(authinfo))
+    return _pack_forwarded(REQUEST, -1, _REQUEST + len(body), session_id, cxid, op) + body + identities
 
 
 def pack_request(session_id: int, cxid: int, op: int, body: bytes) -> bytes:

@@ -83,6 +83,10 @@ class Leader(Joining):
         super().__init__(
             sid, ensemble, accepted_epoch, current_epoch, last_zxid, history, limits, now, last_seen=last_seen
         )
+        # The usual case, in which a quorum is nothing but a number of servers.
+        self._one_majority = (
+            not ensemble.hierarchical and last_seen is None and self.sid in self._quorums[0].voters
+        )
         # Fewer than this cannot be a quorum: asked first, because it is asked for every acknowledgement.
         self._quorum_min = 1 if ensemble.hierarchical else len(self._quorums[0].voters) // 2 + 1
 
@@ -275,6 +279,9 @@ class Leader(Joining):
         acks = proposal.acks
         if len(acks) < self._quorum_min:
             return False
+        if self._one_majority:
+            # Nobody acknowledges who has no vote in it.
+            return True
         for each in self._quorums:
             if not each.contains(acks):
                 return False

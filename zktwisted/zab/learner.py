@@ -227,7 +227,7 @@ class Learner(Machine):
         self, session_id: int, cxid: int, op: int, body: bytes, identities: Iterable[Id] | None, now: float
     ) -> None:
         """Pass a client's request on to the leader; its answer is the transaction, or L{Synced}."""
-        self._send(pack_packet(quorum.REQUEST, -1, quorum.pack_request(session_id, cxid, op, body), identities))
+        self._send(quorum.pack_forwarded(session_id, cxid, op, body, identities))
 
     def revalidate(self, session_id: int, timeout: int, now: float) -> None:
         """Ask whether a session (C{timeout} in ms) is alive; the answer is L{Revalidated}."""
