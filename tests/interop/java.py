@@ -28,6 +28,7 @@ DEBIAN_JARS = tuple(
 PYSPARK = "pyspark==4.3.0"
 WANTED_JARS = ("zookeeper", "netty", "slf4j-api", "metrics-core", "snappy-java", "commons-", "audience")
 HOW_TO_395 = "the jars of Apache ZooKeeper 3.9.5 are not here; ZKTWISTED_JAVA_395=1 fetches them"
+FETCH_SECONDS = 300.0
 FOREIGN_JARS = ("osx", "windows", "aarch", "riscv")
 
 
@@ -38,9 +39,13 @@ def cache_directory() -> Path:
 
 
 def _fetch_395(target: Path) -> None:
-    """Download pyspark's source distribution and keep the jars that a ZooKeeper server needs."""
+    """Download pyspark's source distribution and keep the jars that a ZooKeeper server needs, if it can be had."""
     with tempfile.TemporaryDirectory() as scratch:
-        subprocess.run([sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", scratch, PYSPARK], check=True)
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "-d", scratch, PYSPARK]
+        try:
+            subprocess.run(command, check=True, timeout=FETCH_SECONDS)
+        except subprocess.SubprocessError:
+            return
         partial = target.with_name(target.name + ".partial")
         partial.mkdir(parents=True, exist_ok=True)
         with tarfile.open(next(Path(scratch).glob("pyspark-*.tar.gz"))) as archive:
