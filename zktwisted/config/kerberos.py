@@ -79,9 +79,9 @@ def parse_principal(text: str) -> Principal:
 
 
 class _Rule(NamedTuple):
-    """One rule; it is C{DEFAULT} if C{count} is C{None}."""
+    """One rule; it is C{DEFAULT} if C{components} is C{None}."""
 
-    count: int | None
+    components: int | None
     form: str = ""
     fits: re.Pattern[str] | None = None
     change: Callable[[str], str] = str
@@ -93,9 +93,9 @@ class _Rule(NamedTuple):
         @param parts: the realm, and the components.
         @param realm: that of this machine.
         """
-        if self.count is None:
+        if self.components is None:
             return parts[1] if parts[0] == realm else None
-        if len(parts) - 1 != self.count:
+        if len(parts) - 1 != self.components:
             return None
         text = _REFERENCE.sub(lambda found: parts[int(found[1])], self.form)
         if self.fits is not None and self.fits.fullmatch(text) is None:

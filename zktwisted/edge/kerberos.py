@@ -16,7 +16,7 @@ from itertools import count
 from typing import Any
 
 from gssapi import raw
-from gssapi.exceptions import GSSError
+from gssapi.raw import GSSError
 
 from zktwisted.config.kerberos import KerberosLogin
 from zktwisted.errors import ConfigError
@@ -26,6 +26,8 @@ __all__ = ["Acceptor", "Initiator", "default_realm"]
 
 _KERBEROS = raw.MechType.kerberos
 _NUMBERS = count(1)
+# Which files the library is to use, in place of those of this machine.
+_Store = dict[bytes | str, bytes | str]
 
 
 def default_realm() -> str:
@@ -141,7 +143,7 @@ class _Initiating(_Context):
 def _key(login: KerberosLogin, file: str | None) -> Any:
     """The key of somebody, by which he knows who calls."""
     assert login.principal is not None, "a key is somebody's"
-    store = {} if login.keytab is None else {b"keytab": login.keytab.encode()}
+    store: _Store = {} if login.keytab is None else {"keytab": login.keytab}
     try:
         return raw.acquire_cred_from(store, _principal(login.principal), mechs=[_KERBEROS], usage="accept").creds
     except GSSError as error:
@@ -176,14 +178,14 @@ class Initiator:
         @raise ConfigError: the keytab has no key for it; whether it is the right one only a KDC can tell.
         """
         self._login = login
-        self._store: dict[bytes, bytes] = {}
+        self._store: _Store = {}
         if login.use_keytab:
             _key(login, file)  # only to see whether it is there, for which nobody else is asked
             # Tickets that were got with the key are nobody else's, and are got again before they expire.
-            self._store[b"ccache"] = f"MEMORY:zktwisted-{next(_NUMBERS)}".encode()
-            self._store[b"client_keytab"] = (login.keytab or "").encode()
+            self._store["ccache"] = f"MEMORY:zktwisted-{next(_NUMBERS)}"
+            self._store["client_keytab"] = login.keytab or ""
         elif login.cache is not None:
-            self._store[b"ccache"] = login.cache.encode()
+            self._store["ccache"] = login.cache
 
     def credentials(self) -> Any:
         """What shows who it is, fresh; may take as long as it takes to find out that no KDC answers."""

@@ -162,7 +162,8 @@ class KerberosAdmission:
             host = parse_principal(name).host
         except NoNameError as error:
             raise SaslError(f"{name!r} is no service on a host: {error}") from error
-        if host not in self._hosts:
+        # Kerberos writes a slash that belongs to a component with a backslash before it.
+        if host not in self._hosts or "\\" in name:
             raise SaslError(f"{name!r} is no service on a host of this ensemble")
 
 
