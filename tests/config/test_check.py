@@ -81,6 +81,9 @@ class CheckTests(SynchronousTestCase):
         self.assertIn("note: ignored: there is one event loop", result.text)
         self.assertIn("note: a later one wins", result.text)
         self.assertIn("port 2182", result.text)
+        result = report(f"{GOOD}requireClientAuthScheme=digest")
+        self.assertEqual(result.status, 0)
+        self.assertIn("    note: enforced here; a Java server takes no notice", result.text)
 
     def test_ensemble(self) -> None:
         """It is told what the server would be among the others."""

@@ -166,6 +166,9 @@ def _risks(loading: Loading, config: ServerConfig) -> Iterator[Note]:
         yield note("forceSync", "risky: a crash of the machine loses acknowledged writes")
     if config.client_tls and config.ssl_client_auth.lower() != "none" and not config.ssl_trust_store_location:
         yield note("ssl.trustStore.location", "risky: not set, so every authority that the system trusts counts")
+    if config.require_client_auth_scheme:
+        message = "enforced here; a Java server takes no notice of it and serves everybody"
+        yield note("requireClientAuthScheme", message, "note")
     if config.skip_acl:
         yield note("skipACL", "risky: every client may do everything")
     if not config.digest_enabled:
