@@ -141,12 +141,12 @@ class _Taps(WrappingFactory):
 
 @dataclass(eq=False)
 class _Pending:
-    """A request that is not answered yet; C{answer} is one of ours."""
+    """A request that is not answered yet; C{code} is what we answer in the server's place."""
 
     xid: int
     rules: list[Rule]
     recorded: RecordedRequest
-    answer: bytes | None = None
+    code: Code | None = None
 
 
 class Tap(ProtocolWrapper):
@@ -259,16 +259,17 @@ class Tap(ProtocolWrapper):
                 self.abort()
                 return False
             if rule.do == FAIL:
-                pending.answer = failure(xid, self._zxid, rule.code)
-        if pending.answer is not None:
+                pending.code = rule.code
+        if pending.code is not None:
             self._answer_ours()
             return False
         return True
 
     def _answer_ours(self) -> None:
         """Send the answers of ours whose turn it is."""
-        while self._pending and (answer := self._pending[0].answer) is not None:
-            self._answer(self._pending.popleft(), answer)
+        while self._pending and (code := self._pending[0].code) is not None:
+            pending = self._pending.popleft()
+            self._answer(pending, failure(pending.xid, self._zxid, code))
         self._flush()
 
     # -- from the server
@@ -310,7 +311,7 @@ class Tap(ProtocolWrapper):
         _, xid, zxid, _ = _length_xid_zxid_code(frame)
         if xid != ops.XID_NOTIFICATION and zxid > 0:
             self._zxid = zxid
-        pending = next((each for each in self._pending if each.xid == xid and each.answer is None), None)
+        pending = next((each for each in self._pending if each.xid == xid and each.code is None), None)
         if pending is None:
             self._send(frame)
             return
