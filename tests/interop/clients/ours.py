@@ -10,7 +10,7 @@ from twisted.internet.selectreactor import SelectReactor
 from twisted.python.failure import Failure
 
 from tests.interop.process import PATIENCE
-from zktwisted import ZooKeeperClient
+from zktwisted import ServerConfig, ZooKeeperClient, ZooKeeperService
 
 Program = Callable[..., Coroutine[Any, Any, None]]
 
@@ -20,16 +20,23 @@ class Zoo:
     What a test's coroutine is given: a reactor, and clients that are closed at the end.
 
     The reactor is not the global one: nothing of the client's needs that.
+
+    @ivar service: a server on the same reactor, if there are no hosts: clients are its local ones then.
     """
 
-    def __init__(self, hosts: str) -> None:
+    def __init__(self, hosts: str = "", **settings: Any) -> None:
+        """@param settings: of that server."""
         self.reactor = SelectReactor()
         self.hosts = hosts
         self.clients: list[ZooKeeperClient] = []
+        self.service = None if hosts else ZooKeeperService(self.reactor, ServerConfig(**settings), [], store="memory")
 
     def client(self, hosts: str | None = None, **options: Any) -> ZooKeeperClient:
         """Make a client, not started."""
-        made = ZooKeeperClient(self.reactor, hosts or self.hosts, **options)
+        if self.service is not None and hosts is None:
+            made = self.service.local_client(**options)
+        else:
+            made = ZooKeeperClient(self.reactor, hosts or self.hosts, **options)
         self.clients.append(made)
         return made
 
@@ -44,14 +51,19 @@ class Zoo:
         results: list[Any] = []
 
         async def whole() -> None:
+            if self.service is not None:
+                self.service.startService()
+                await self.service.when_serving()
             try:
                 await program(self, *arguments)
             finally:
                 for client in self.clients:
                     await client.close()
+                if self.service is not None:
+                    await self.service.stopService()
 
         def start() -> None:
-            done = Deferred.fromCoroutine(whole()).addTimeout(PATIENCE, self.reactor)
+            done = Deferred.fromCoroutine(whole()).addTimeout(2 * PATIENCE, self.reactor)
             done.addBoth(results.append).addBoth(lambda _: self.reactor.stop())
 
         self.reactor.callWhenRunning(start)
