@@ -238,9 +238,9 @@ def test_java(world: World, mutual: ServerProcess, release: str) -> None:
 def test_java_is_a_stranger(world: World, mutual: ServerProcess) -> None:
     """Java's client gets nothing with a certificate that somebody else signed."""
     stranger = Authority(world.directory / "java-stranger", "Stranger").identity("client")
-    before = metric(world, mutual, "unsuccessful_handshake")
+    before = int(servers.monitor(mutual)["unsuccessful_handshake"])
     assert "cZxid" not in zkcli(world, servers.JAVA_380, mutual, stranger, "get -s /zookeeper\nquit\n")
-    assert metric(world, mutual, "unsuccessful_handshake") > before
+    assert int(servers.monitor(mutual)["unsuccessful_handshake"]) > before
 
 
 @pytest.mark.parametrize("release", RELEASES)
@@ -429,20 +429,15 @@ def until_closed(links: list[socket.socket]) -> None:
                 link.close()
 
 
-def metric(world: World, server: ServerProcess, name: str) -> int:
-    values = dict(line.split("\t") for line in world.ask(server, world.client, b"mntr").decode().splitlines())
-    return int(float(values[f"zk_{name}"]))
-
-
 @pytest.mark.parametrize("unified", [False, True])
 def test_half_a_handshake(world: World, unified: bool) -> None:
     """Who does not go on is closed after the deadline and counted, and others are served meanwhile."""
-    server = world.start({"ssl.handshakeDetectionTimeoutMillis": "1000"}, unified)
+    server = world.start({"ssl.handshakeDetectionTimeoutMillis": "3000"}, unified)
     half = half_a_handshake(tls_port(server))
-    assert metric(world, server, "outstanding_tls_handshake") >= 1
+    assert servers.monitor(server)["outstanding_tls_handshake"] == "1"
     until_closed([half])
-    assert metric(world, server, "outstanding_tls_handshake") == 0
-    assert metric(world, server, "unsuccessful_handshake") == 1
+    assert servers.monitor(server)["outstanding_tls_handshake"] == "0"
+    assert servers.monitor(server)["unsuccessful_handshake"] == "1"
 
 
 @pytest.mark.usefixtures("many_files")
@@ -456,8 +451,8 @@ def test_a_thousand_half_handshakes(world: World, connect: Connect) -> None:
         assert busy.get("/a")[0] == b"x"
         assert connect(server, world.client).get("/a")[0] == b"x"
         until_closed(links)
-    assert metric(world, server, "outstanding_tls_handshake") == 0
-    assert metric(world, server, "unsuccessful_handshake") >= 1000
+    assert servers.monitor(server)["outstanding_tls_handshake"] == "0"
+    assert int(servers.monitor(server)["unsuccessful_handshake"]) >= 1000
     assert busy.get("/a")[0] == b"x"
 
 
@@ -467,24 +462,15 @@ def test_limit_of_handshakes(world: World) -> None:
     server = world.start(limits)
     held = [half_a_handshake(tls_port(server)) for _ in range(3)]
     # The server has taken them in when it has answered a later connection on the other port.
-    values = server_words(server)
-    assert values["zk_outstanding_tls_handshake"] == "3"
+    assert servers.monitor(server)["outstanding_tls_handshake"] == "3"
     with socket.create_connection((HOST, tls_port(server)), SECONDS) as link:
         until_closed([link])
-    assert server_words(server)["zk_tls_handshake_exceeded"] == "1"
+    assert servers.monitor(server)["tls_handshake_exceeded"] == "1"
     for link in held:
         link.close()
-    while server_words(server)["zk_outstanding_tls_handshake"] != "0":
+    while servers.monitor(server)["outstanding_tls_handshake"] != "0":
         assert server.running()
     assert world.ask(server, world.client) == b"imok"
-
-
-def server_words(server: ServerProcess) -> dict[str, str]:
-    """What ``mntr`` says on the port without TLS."""
-    from tests.interop.process import four_letter_word
-
-    lines = four_letter_word(server.port, b"mntr").decode().splitlines()
-    return dict(line.split("\t") for line in lines)
 
 
 # -- certificates that change ------------------------------------------------------------------------------------------
