@@ -1,5 +1,6 @@
 """
-Our client: the same list of tests with Java's server and with ours, then with an ensemble of ours whose leader dies.
+Our client: the same list of tests with Java's server, with ours, and with ours in the same process without a socket;
+then with an ensemble of ours whose leader dies.
 
 Every test keeps to a chroot of its own on one server of each kind; those that cut connections do it with a relay.
 """
@@ -51,10 +52,19 @@ CREATED, DELETED, CHANGED, CHILDREN = (
 )
 
 
-@pytest.fixture(scope="module", params=[servers.OURS, servers.JAVA_380])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """Return a running server of each kind."""
+LOCAL = "local"
+SETTINGS = {"tick_time": 500, "extended_types_enabled": True}
+#: For tests of connections.
+with_sockets = pytest.mark.parametrize("server", [servers.OURS, servers.JAVA_380], indirect=True)
+
+
+@pytest.fixture(scope="module", params=[servers.OURS, servers.JAVA_380, LOCAL])
+def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess | None]:
+    """Return a running server of each kind; C{None} for one that every test has to itself, in its own process."""
     kind: str = request.param
+    if kind == LOCAL:
+        yield None
+        return
     running = servers.make_server(
         kind,
         tmp_path_factory.mktemp("server"),
@@ -69,7 +79,7 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def run(server: ServerProcess, request: pytest.FixtureRequest) -> Any:
+def run(server: ServerProcess | None, request: pytest.FixtureRequest) -> Any:
     """Return what runs a coroutine function with a client below a chroot of the test's own."""
     name = request.node.name.partition("[")[0]
 
@@ -79,7 +89,8 @@ def run(server: ServerProcess, request: pytest.FixtureRequest) -> Any:
             await client.ensure_path("/")
             await program(zoo, client, *arguments)
 
-        Zoo(f"{HOST}:{server.port}").run(whole)
+        zoo = Zoo(**SETTINGS) if server is None else Zoo(f"{HOST}:{server.port}")
+        zoo.run(whole)
 
     return run
 
@@ -347,6 +358,24 @@ def test_large(run: Any) -> None:
     run(program)
 
 
+def test_many_more_than_go_at_a_time(run: Any) -> None:
+    """A program that waits for room has no more requests in memory than are under way, and loses none."""
+
+    async def program(zoo: Zoo, zk: ZooKeeperClient) -> None:
+        client = await zoo.connected(chroot=zk.chroot, max_outstanding=50)
+        await client.create("/a")
+        data, most, asked = bytes(20_000), 0, []
+        for number in range(1500):
+            await client.room()
+            asked.append(client.set("/a", data) if number % 3 else client.get("/a"))
+            most = max(most, len(client._line))
+        answers = await gatherResults(asked)
+        assert most == 50
+        assert [answer.version for number, answer in enumerate(answers) if number % 3] == [*range(1, 1001)]
+
+    run(program)
+
+
 def test_cancelled(run: Any) -> None:
     """A cancelled request fails at once; those beside it are answered as if nothing were."""
 
@@ -370,6 +399,7 @@ def test_cancelled(run: Any) -> None:
 # -- connections and sessions
 
 
+@with_sockets
 def test_connection_lost(run: Any, relay: Relay) -> None:
     """Session, ephemeral nodes and watches outlive a connection; what changed meanwhile is told, and only that."""
 
@@ -408,6 +438,7 @@ def test_connection_lost(run: Any, relay: Relay) -> None:
     run(program)
 
 
+@with_sockets
 def test_many_watches_move_along(run: Any, relay: Relay) -> None:
     """More watches than go into one frame are set again, by several."""
 
@@ -428,6 +459,7 @@ def test_many_watches_move_along(run: Any, relay: Relay) -> None:
     run(program)
 
 
+@with_sockets
 def test_expired(run: Any, relay: Relay) -> None:
     """Who is away for too long learns that his session is over, and has another."""
 

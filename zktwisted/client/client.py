@@ -105,7 +105,8 @@ class ZooKeeperClient(Service):
         @param tls: makes connections secure where C{hosts} is a string: called with the name of a host it returns what
             Twisted's C{optionsForClientTLS} does, which is one; L{zktwisted.client.tls.tls_from_pem} makes another.
             Endpoints bring their own.
-        @param read_only: connect also with servers that have lost their quorum, and read there.
+        @param read_only: as long as there is no session connect also with servers that have lost their quorum, and
+            read there; they refuse sessions of others.
         @param renew: begin a new session when one has expired; without it the client is done then.
         @param session: id and password of a session that is to go on.
         @param max_outstanding: how many requests may be under way; more wait here.
