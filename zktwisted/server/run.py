@@ -174,7 +174,10 @@ class Run:
             beginning=self.view.begin,
             serving=serving,
             failed=self._failed,
-            auth=QuorumAuth.from_config(config, lambda call: Deferred.fromCoroutine(self._in_thread(call))),
+            # Nobody waits for an answer of a KDC who wants to stop.
+            auth=QuorumAuth.from_config(
+                config, partial(_in_thread, self._reactor, daemon=True) if self._threaded else maybeDeferred
+            ),
         )
         return QuorumPeer(config, config.ensemble, around)
 
@@ -576,8 +579,12 @@ def _no_tls(error: ImportError) -> ConfigError:
     )
 
 
-def _in_thread(reactor: Any, call: Callable[[], _T]) -> Deferred[_T]:
-    """Call something that takes long in a thread of its own."""
+def _in_thread(reactor: Any, call: Callable[[], _T], daemon: bool = False) -> Deferred[_T]:
+    """
+    Call something that takes long in a thread of its own.
+
+    @param daemon: the process may end before the call.
+    """
     done: Deferred[_T] = Deferred()
 
     def run() -> None:
@@ -592,6 +599,6 @@ def _in_thread(reactor: Any, call: Callable[[], _T]) -> Deferred[_T]:
         thread.join()
         tell(outcome)
 
-    thread = Thread(target=run, name="restore")
+    thread = Thread(target=run, daemon=daemon)
     thread.start()
     return done
