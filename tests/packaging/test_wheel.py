@@ -8,6 +8,7 @@ itself has to stay whole when ours goes away again.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -131,3 +132,14 @@ def test_install(built: Path, neighbour: Path, kind: str, tmp_path: Path) -> Non
     after = run(twist, "--help", cwd=tmp_path)
     assert "neighbour" in after
     assert "zookeeper" not in after
+
+
+def test_sample_project(built: Path, tmp_path: Path) -> None:
+    """With pytest and kazoo beside it, a project has the fixtures after a plain install, and nothing else to do."""
+    home = tmp_path / "venv"
+    venv.create(home, with_pip=True)
+    python = home / "bin" / "python"
+    install = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+    run(*install, next(built.glob("*.whl")), "kazoo", "pytest", cwd=tmp_path)
+    project = shutil.copytree(ROOT / "docs" / "examples" / "sample", tmp_path / "sample")
+    assert "5 passed" in run(python, "-m", "pytest", "-q", cwd=project)

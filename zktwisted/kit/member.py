@@ -7,11 +7,10 @@ What it serves survives a stop, as if it were on a disk, and nothing survives th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.interfaces import IStreamServerEndpoint
 
-from zktwisted.client import ZooKeeperClient
 from zktwisted.config import ServerConfig
 from zktwisted.edge.client import ClientFactory, SecureEndpoint
 from zktwisted.edge.local import LocalEndpoint
@@ -23,6 +22,9 @@ from zktwisted.server.readonly import ReadOnlyRole
 from zktwisted.server.service import ZooKeeperService
 from zktwisted.store.memory import MemoryDirectory
 from zktwisted.wire import ops
+
+if TYPE_CHECKING:
+    from zktwisted.client import ZooKeeperClient
 
 __all__ = ["Member"]
 
@@ -137,6 +139,9 @@ class Member:
 
     def client(self) -> ZooKeeperClient:
         """Make a client that no fault touches."""
+        # Not before: a server starts sooner without clients of its own.
+        from zktwisted.client import ZooKeeperClient
+
         self.traffic.used = True
         core = self.service.core
         assert core is not None, "it serves"
