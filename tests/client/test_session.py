@@ -707,6 +707,28 @@ class ReadOnlyTests(ClientCase):
         assert last.request is not None
         self.assertEqual((1, b"p" * 16), last.request[3:])
 
+    def test_all_are_asked(self) -> None:
+        """In each round every server is asked, one after the other; rounds come less and less often."""
+        servers = [self.script(f"10.0.0.{number}") for number in (1, 2, 3)]
+        client = self.client("10.0.0.1", "10.0.0.2", "10.0.0.3", read_only=True)
+        self.until(lambda: any(server.connections for server in servers))
+        (first,) = [server for server in servers if server.connections]
+        self.greeted(client, first, read_only=True, timeout_ms=600_000)
+
+        def asked() -> int:
+            probes = [each for server in servers for each in server.connections if each.pieces == [4]]
+            for probe in probes:
+                if not probe.lost:
+                    probe.send(b"ro")
+                    probe.drop()
+            return len(probes)
+
+        self.until(lambda: asked() == 3, 1.0)
+        self.until(lambda: asked() == 6, 1.5)
+        began = self.world.now
+        self.until(lambda: asked() == 30, 100)
+        self.assertGreater(self.world.now - began, 30)
+
     def test_closed_while_looking(self) -> None:
         """The search ends with the client."""
         server = self.script()

@@ -20,7 +20,8 @@ from zktwisted.client.hosts import Hosts
 
 __all__ = ["Seeker"]
 
-_FIRST_PAUSE, _LAST_PAUSE = 0.5, 60.0
+_FIRST_PAUSE, _LAST_PAUSE = 0.5, 10.0
+"""Seconds before the first round through all servers, and before any later one."""
 _PATIENCE = 5.0
 
 
@@ -91,6 +92,7 @@ class Seeker:
             self._found()
             return
         self._number += 1
+        pause = 0.0
         if self._number % len(self._hosts) == 0:
-            self._pause = min(self._pause * 2, _LAST_PAUSE)
-        self._call = self._clock.callLater(self._pause, self._ask)
+            pause = self._pause = min(self._pause * 2, _LAST_PAUSE)
+        self._call = self._clock.callLater(pause, self._ask)
