@@ -127,7 +127,7 @@ class PathTests(SynchronousTestCase):
 
     def test_wrong(self) -> None:
         """Whatever it does not is refused before it is asked."""
-        for path in ("", "a", "/a/", "//", "/a//b", "/.", "/a/../b", "/a\0", "/a\n", "/\x7f", "/\ufff0"):
+        for path in ("", "a", "/a/", "//", "/a//b", "/.", "/a/../b", "/a\0", "/a\n", "/\x7f", "/\ufff0", "/\U0001f600"):
             problem = self.assertRaises(Problem, check_path, path)
             self.assertEqual(Status.USAGE, problem.status)
             self.assertTrue(str(problem).isprintable())

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import binascii
+import contextlib
 from argparse import Namespace
 from base64 import b64decode, b64encode
+from collections.abc import Iterable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -36,6 +38,9 @@ __all__ = ["given_data", "watcher_of"]
 STAT = arg("-s", "--stat", action="store_true", help="print the stat as well")
 WATCH = arg("-w", "--watch", action="store_true", help="set a watch; the shell prints what it tells")
 VERSION = arg("-v", "--version", type=int, default=-1, metavar="VERSION", help="only if it has this version")
+_BATCH_BYTES, _OVERHEAD = 256 * 1024, 32
+"""Bytes of a transaction of deletes, and of one of them beside its path."""
+
 BASE64 = arg("-b", "--base64", action="store_true", help="the data is given in base64")
 FILE = arg("-f", "--file", metavar="FILE", help="take the data from this file, to the byte")
 
@@ -141,7 +146,7 @@ async def delete(context: Context, args: Namespace) -> None:
     "deleteall",
     "Delete a node and all that is below it.",
     arg("path", help="of the node"),
-    arg("-b", "--batch", type=int, default=1000, metavar="SIZE", help="so many deletes under way at a time"),
+    arg("-b", "--batch", type=int, default=1000, metavar="SIZE", help="so many at a time, all or none [1000]"),
     examples=(("deleteall /app", "the whole tree"),),
 )
 async def deleteall(context: Context, args: Namespace) -> None:
@@ -153,21 +158,40 @@ async def deleteall(context: Context, args: Namespace) -> None:
         raise Problem(Status.USAGE, f"--batch {args.batch} is not a number from 1")
     client = await context.client()
     found = [each async for level in levels(context, client, path) for each in level]
-    window = Window(args.batch)
+    window = Window()
     try:
-        for each in reversed(found):
-            await window.add(_gone(client, each))
+        for batch in _batches(reversed(found), args.batch):
+            await window.add(_delete(client, batch))
         await window.drained()
     finally:
         window.give_up()
     context.show({"path": path, "deleted": len(found)}, "")
 
 
-async def _gone(client: ZooKeeperClient, path: str) -> None:
+def _batches(paths: Iterable[str], most: int) -> Iterator[list[str]]:
+    """Yield the paths in groups that one request has room for."""
+    batch: list[str] = []
+    size = 0
+    for path in paths:
+        size += len(path.encode()) + _OVERHEAD
+        if batch and (len(batch) == most or size > _BATCH_BYTES):
+            yield batch
+            batch, size = [], len(path.encode()) + _OVERHEAD
+        batch.append(path)
+    yield batch
+
+
+async def _delete(client: ZooKeeperClient, paths: list[str]) -> None:
+    """Delete nodes at once; one by one, if somebody else deletes there as well."""
+    transaction = client.transaction()
+    for path in paths:
+        transaction.delete(path)
     try:
-        await client.delete(path)
+        await transaction.commit()
     except NoNodeError:
-        return  # somebody else was quicker; that is what was wanted
+        for path in paths:
+            with contextlib.suppress(NoNodeError):
+                await client.delete(path)
 
 
 async def levels(context: Context, client: ZooKeeperClient, path: str) -> Any:

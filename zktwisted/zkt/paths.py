@@ -38,8 +38,9 @@ def check_path(path: str, sequential: bool = False) -> str:
 
 
 def _forbidden(letter: str) -> bool:
+    # Beyond 0xFFFF letters are two halves to Java, neither of which it takes.
     code = ord(letter)
-    return code < 0x20 or 0x7F <= code <= 0x9F or 0xD800 <= code <= 0xF8FF or 0xFFF0 <= code <= 0xFFFF
+    return code < 0x20 or 0x7F <= code <= 0x9F or 0xD800 <= code <= 0xF8FF or code >= 0xFFF0
 
 
 def join(path: str, name: str) -> str:

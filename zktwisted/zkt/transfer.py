@@ -401,7 +401,8 @@ async def diff(context: Context, args: Namespace) -> Status:
     left, right = await locate(context, args.left, args), await locate(context, args.right, args)
     for tree in (left, right):
         if isinstance(tree, LiveTree) and await tree.client.exists(tree.root) is None:
-            raise NoNodeError(path=tree.name)
+            hint = f"for the file of this name write file:{tree.name}" if Path(tree.name).exists() else None
+            raise Problem(Status.NO_NODE, "there is no such node", path=tree.name, hint=hint)
     found = 0
     rows: list[dict[str, Any]] = []
     with Progress(context, "compared", await _total(context, left)) as progress:
