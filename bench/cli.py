@@ -52,6 +52,7 @@ def options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         "--document", metavar="FILE", help="write the page there (a full run writes docs/performance.md by itself)"
     )
     parser.add_argument("--python", default=sys.executable, help="interpreter that runs our server")
+    parser.add_argument("--compiled", metavar="PYTHON", help="measure also what is installed for this one, compiled")
     parser.add_argument("--java-classpath", default=JAVA_CLASS_PATH, help="jars of the Java server")
     parser.add_argument("--port", type=int, default=23400, help="first of the local ports (23400)")
     parser.add_argument("--work-dir", metavar="DIR", help="where data directories go: a real disk, not a tmpfs")
@@ -101,6 +102,8 @@ class Run:
         self.kinds = [
             kind for kind, left_out in (("java", settings.ours_only), ("ours", settings.java_only)) if not left_out
         ]
+        if settings.compiled:
+            self.kinds.append("compiled")
         self.chosen: list[str] = settings.scenario or [*table.BY_NAME, *table.OTHERS]
         self.failed: list[str] = []
         self.made = 0
@@ -127,7 +130,7 @@ class Run:
             kind,
             self.settings.port + self.made % 50,
             self.directory / f"{purpose}-{kind}-{self.made}",
-            python=self.settings.python,
+            python=self.settings.compiled if kind == "compiled" else self.settings.python,
             class_path=self.settings.java_classpath,
         )
 
@@ -217,6 +220,8 @@ class Run:
             # Filling a million znodes takes minutes; a round of it is long enough to be its own median.
             for number in range(1 if name == "nodes" else self.rounds):
                 for kind in self.order(number):
+                    if kind == "compiled":
+                        continue
                     self.say(f"{name}: {kind}")
                     figures = measure(bench, kind)
                     self.note(name, kind, figures)

@@ -145,6 +145,7 @@ def settings_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     only.add_argument("--java-only", action="store_true", help="leave our servers out")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     parser.add_argument("--python", default=sys.executable, help="interpreter that runs our servers")
+    parser.add_argument("--compiled", metavar="PYTHON", help="measure also what is installed for this one, compiled")
     parser.add_argument("--java-classpath", default=JAVA_CLASS_PATH, help="jars of the Java servers")
     parser.add_argument("--port", type=int, default=23450, help="first of the local ports (23450)")
     parser.add_argument("--work-dir", metavar="DIR", help="where data directories go: a real disk, not a tmpfs")
@@ -163,6 +164,8 @@ class Run:
         self.kills: int = settings.kills or (2 if self.quick else 7)
         left_out = "java" if settings.ours_only else "ours" if settings.java_only else ""
         self.kinds = [kind for kind in ("java", "ours") if kind != left_out]
+        if settings.compiled:
+            self.kinds.append("compiled")
         self.chosen: list[str] = settings.scenario or [*(scenario.name for scenario in LOADS), *MEASUREMENTS]
         self.results: report.Results = {}
         self.failed: list[str] = []
@@ -177,9 +180,8 @@ class Run:
         """A started ensemble, gone afterwards."""
         self.made += 1
         port = self.settings.port + 3 * SERVERS * (self.made % 5)
-        made = Trio(
-            kind, port, self.directory / f"{kind}-{self.made}", self.settings.python, self.settings.java_classpath
-        )
+        python = self.settings.compiled if kind == "compiled" else self.settings.python
+        made = Trio(kind, port, self.directory / f"{kind}-{self.made}", python, self.settings.java_classpath)
         try:
             made.start()
             made.leader()
@@ -212,6 +214,8 @@ class Run:
         """Everything that does something to a server."""
         for name, measure in MEASUREMENTS.items():
             for kind in self.kinds if name in self.chosen else ():
+                if kind == "compiled":
+                    continue
                 with self.trio(kind) as trio:
                     for figures in measure(self, trio):
                         self.note(name, kind, figures)
@@ -352,10 +356,21 @@ def rows(results: report.Results) -> list[list[str]]:
     return [[cell if isinstance(cell, str) else report.number(cell, 2) for cell in line] for line in lines]
 
 
+def compiled_rows(results: report.Results) -> list[list[str]]:
+    """The same of servers with compiled modules, as far as they were measured: without a floor."""
+    lines = []
+    for scenario in LOADS:
+        java, ours = (report.of(results, scenario.name, kind, "us_per_op") for kind in ("java", "compiled"))
+        if not math.isnan(ours):
+            figures = [report.number(each, 2) for each in (java, ours, report.ratio(java, ours))]
+            lines.append([f"compiled: {scenario.title}", *figures, "", ""])
+    return lines
+
+
 def table(results: report.Results) -> str:
     """The figures as a Markdown table."""
     head = ["medians", "Java", "ours", "ratio", "floor", "held"]
-    lines = [head, ["---"] * len(head), *rows(results)]
+    lines = [head, ["---"] * len(head), *rows(results), *compiled_rows(results)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

@@ -97,6 +97,7 @@ def load_rows(results: Results) -> list[list[str]]:
             continue
         java = of(results, scenario.name, "java", "us_per_op")
         ours = of(results, scenario.name, "ours", "us_per_op")
+        compiled = of(results, scenario.name, "compiled", "us_per_op")
         speed = ratio(of(results, scenario.name, "ours", "rate"), of(results, scenario.name, "java", "rate"))
         better = ratio(java, ours)
         rows.append(
@@ -108,9 +109,15 @@ def load_rows(results: Results) -> list[list[str]]:
                 f"{scenario.floor:g}",
                 verdict(better, scenario.floor, at_least=True),
                 number(speed, 2),
+                *([number(compiled), number(ratio(java, compiled), 2)] if has_compiled(results) else []),
             ]
         )
     return rows
+
+
+def has_compiled(results: Results) -> bool:
+    """Whether a server with compiled modules was measured as well."""
+    return any("compiled" in results.get(scenario.name, {}) for scenario in table.SCENARIOS)
 
 
 def _compared(
@@ -220,7 +227,7 @@ def detail_rows(results: Results) -> list[list[str]]:
     """Rates and latencies of the load scenarios, and how busy the machine was with other things."""
     rows = []
     for scenario in table.SCENARIOS:
-        for kind in ("java", "ours"):
+        for kind in ("java", "ours", "compiled"):
             rounds = results.get(scenario.name, {}).get(kind, [])
             if rounds:
                 middle = {
@@ -309,6 +316,7 @@ def markdown(results: Results) -> str:
                 "at least",
                 "reached",
                 "throughput, ours over Java's",
+                *(["compiled, µs", "Java over compiled"] if has_compiled(results) else []),
             ],
             rows,
         )
@@ -343,7 +351,7 @@ def plain(results: Results) -> str:
     for row in load_rows(results):
         out.append(
             f"{row[0]:46} java {row[1]:>8} ours {row[2]:>8} ratio {row[3]:>6} floor {row[4]:>4} {row[5]:12} "
-            f"rate x{row[6]}"
+            f"rate x{row[6]}" + (f" compiled {row[7]:>8} ratio {row[8]:>6}" if len(row) > 7 else "")
         )
     for row in memory_rows(results):
         out.append(f"{row[0]:64} java {row[1]:>9} ours {row[2]:>9} ours/java {row[3]:>6}  {row[4]}: {row[5]}")

@@ -39,8 +39,9 @@ class Started:
 class Server:
     """One server process with a data directory of its own.
 
-    ``kind`` is ``"java"`` or ``"ours"``. ``settings`` are further lines of ``zoo.cfg``; both servers get
-    the same ones, and whatever is not named there has its default (so ``forceSync`` is on).
+    ``kind`` is ``"java"``, ``"ours"``, or ``"compiled"``: ours as it is installed for that interpreter. ``settings``
+    are further lines of ``zoo.cfg``; all servers get the same ones, and whatever is not named there has its default
+    (so ``forceSync`` is on).
     """
 
     kind: str
@@ -73,7 +74,9 @@ class Server:
         if self.kind == "java":
             # The admin server is off because ours has none to start: it would cost Java memory and time.
             return ["java", "-Dzookeeper.admin.enableServer=false", "-cp", self.class_path, JAVA_MAIN, config]
-        return [*self.prefix, self.python, "-m", "twisted", "zookeeper", "-c", config]
+        # Without -P the sources here would come before what is installed.
+        options = ["-P"] if self.kind == "compiled" else []
+        return [*self.prefix, self.python, *options, "-m", "twisted", "zookeeper", "-c", config]
 
     def start(self) -> Started:
         """Starts the process and waits until it serves; ``ServerFailed`` when it does not."""

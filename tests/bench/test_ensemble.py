@@ -34,6 +34,14 @@ class TableTests(SynchronousTestCase):
         self.assertEqual(["6.00", "2.00", "2.00", "<= 3", "yes"], found["p99 during / before a SNAP sync"])
         self.assertEqual(len(ensemble.rows(results)) + 2, len(ensemble.table(results).splitlines()))
 
+    def test_compiled_modules_have_lines_of_their_own(self) -> None:
+        """They are held against no floor, and are not there if they were not measured."""
+        results = {"set": {"java": [{"us_per_op": 30.0}], "ours": [{"us_per_op": 20.0}]}}
+        self.assertNotIn("compiled", ensemble.table(results))
+        results["set"]["compiled"] = [{"us_per_op": 12.0}]
+        last = ensemble.table(results).splitlines()[-1]
+        self.assertEqual("| compiled: set 100 B, 50 x 16 | 30.00 | 12.00 | 2.50 |  |  |", last)
+
     def test_all_members_have_the_same_lines_and_ports_of_their_own(self) -> None:
         """Three servers, nine ports, and every configuration names all three."""
         trio = ensemble.Trio("ours", 1000, Path("nowhere"), "python", "jars")

@@ -104,6 +104,16 @@ class Page(SynchronousTestCase):
                 widths.append(set())
         self.assertEqual([len(width) for width in widths if width], [1, 1, 1])
 
+    def test_compiled_modules_have_two_columns_more(self) -> None:
+        name = scenarios.SCENARIOS[0].name
+        java = report.of(self.results, name, "java", "us_per_op")
+        rounds = [{**one, "us_per_op": java / 8} for one in self.results[name]["ours"]]
+        results = {**self.results, name: {**self.results[name], "compiled": rounds}}
+        self.assertEqual([report.number(java / 8), "8.00"], report.load_rows(results)[0][-2:])
+        for page in (report.markdown(results), report.plain(results)):
+            self.assertIn("compiled", page)
+        self.assertEqual(len(report.load_rows(self.results)[0]) + 2, len(report.load_rows(results)[0]))
+
     def test_the_terminal_gets_one_line_for_each_figure(self) -> None:
         self.assertEqual(len(report.plain(self.results).splitlines()), 4)
 
