@@ -199,7 +199,7 @@ def test_nonsense(ensemble: TestEnsemble) -> None:
     with pytest.raises(ValueError, match="no majority"):
         ensemble.new_leader()
     with TestServer() as server, pytest.raises(ValueError, match="no ensemble"):
-        server._call(server._running.new_leader)
+        server.new_leader()
 
 
 def test_observer() -> None:

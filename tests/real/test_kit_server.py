@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from kazoo.client import KazooClient
@@ -157,6 +158,16 @@ def test_reset_takes_faults_back(server: TestServer, connect: MakeClient) -> Non
     client = connect()
     client.create("/a")
     assert server.mode() == "standalone"
+
+
+def test_who_connects_during_a_reset_waits(server: TestServer) -> None:
+    """The port stays open: nobody is refused, and the new server answers."""
+    member = server._running.members[1]
+    server._call(member.wipe, stay_open=True)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as early:
+        early.sendall(b"ruok")
+        server._call(member.start)
+        assert early.recv(4) == b"imok"
 
 
 def test_many_resets_give_no_session_twice(server: TestServer) -> None:
@@ -312,6 +323,8 @@ def test_fail_nonsense(server: TestServer) -> None:
         server.fail("X")
     with pytest.raises(ValueError, match=r"no operation 'cerate'.*create"):
         server.fail("NONODE", op="cerate")
+    with pytest.raises(ValueError, match="OK is no error"):
+        server.fail(0)
     with pytest.raises(ValueError, match="no delay"):
         server.delay(-1)
 
@@ -545,5 +558,15 @@ def test_sasl(connect: MakeClient) -> None:
         client.create("/mine", acl=[make_acl("sasl", "ann", all=True)])
         assert client.get("/mine")[0] == b""
         client.stop()
+
+
+def test_what_cannot_start_leaves_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files for TLS and SASL go with a server that never was."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     with pytest.raises(ValueError, match="quotes"):
         TestServer(sasl={"ann": 'a"b'}).start()
+    with pytest.raises(ConfigError, match="tickTime"):
+        TestServer(tls=True, tick_time=-1).start()
+    with TestServer(tls=True):
+        assert list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir())

@@ -74,7 +74,15 @@ class Servers:
         self.tls: TlsFiles | None = None
         self._control: Any = None  # a twisted.internet.tcp.Port
         self.sasl = dict(sasl) if sasl else None
-        values = self._credentials(tls, settings or {})
+        try:
+            values = self._credentials(tls, settings or {})
+            self._make(values, members, observers, port, tls)
+        except BaseException:
+            self._remove_files()
+            raise
+
+    def _make(self, values: Mapping[str, Any], members: int, observers: int, port: int, tls: bool) -> None:
+        reactor = self._reactor
         count = members + observers
         self._links = Links(reactor, range(1, count + 1)) if count > 1 else None
         ensemble = None
@@ -91,10 +99,11 @@ class Servers:
 
     def _credentials(self, tls: bool, settings: Mapping[str, Any]) -> dict[str, Any]:
         values = dict(settings)
-        if tls or self.sasl:
-            self._directory = Path(mkdtemp(prefix="zktwisted-"))
-        if tls and self._directory is not None:
-            self.tls = make_tls_files(self._directory)
+        if not tls and not self.sasl:
+            return values
+        directory = self._directory = Path(mkdtemp(prefix="zktwisted-"))
+        if tls:
+            self.tls = make_tls_files(directory)
             usual = {
                 "ssl_key_store_location": self.tls.server,
                 "ssl_trust_store_location": self.tls.ca,
@@ -102,8 +111,8 @@ class Servers:
                 "ssl_client_auth": "want",
             }
             values = usual | values
-        if self.sasl and self._directory is not None:
-            jaas = self._directory / "jaas.conf"
+        if self.sasl:
+            jaas = directory / "jaas.conf"
             write_jaas(jaas, self.sasl)
             values = {"jaas_file": str(jaas)} | values
         return values
@@ -155,6 +164,9 @@ class Servers:
             await control.stopListening()
         for member in self._all():
             await member.close()
+        self._remove_files()
+
+    def _remove_files(self) -> None:
         if self._directory is not None:
             shutil.rmtree(self._directory, ignore_errors=True)
 
@@ -311,7 +323,10 @@ class Servers:
 
         @raise ValueError: there is no such code or operation.
         """
-        self._faults.rules.append(Rule(FAIL, Wanted.of(op, path), times, code=code_of(code)))
+        found = code_of(code)
+        if found is Code.OK:
+            raise ValueError("OK is no error")
+        self._faults.rules.append(Rule(FAIL, Wanted.of(op, path), times, code=found))
 
     def delay(self, seconds: float, op: str | None = None, path: str | None = None, times: int = -1) -> None:
         """

@@ -340,23 +340,6 @@ class TestServer:
         ports: tuple[int, int] = self._call(self._running.ports_of, member)
         return ports
 
-
-class TestEnsemble(TestServer):
-    """
-    An ensemble for tests: several servers in this process, that speak over real sockets with one another.
-
-    All that L{TestServer} can do, and what needs several.
-    """
-
-    __test__ = False
-
-    def __init__(self, members: int = 3, **options: Any) -> None:
-        """
-        @param members: how many servers have a vote.
-        @param options: of L{TestServer}.
-        """
-        super().__init__(members=members, **options)
-
     def hosts_of(self, member: int) -> str:
         """
         The connect string of one member.
@@ -374,7 +357,7 @@ class TestEnsemble(TestServer):
         """
         Let another member lead; returns its id.
 
-        @raise ValueError: without the leader there is no majority.
+        @raise ValueError: without the leader there is no majority, or there is one server.
         """
         leader: int = self._call(self._running.new_leader)
         return leader
@@ -385,9 +368,26 @@ class TestEnsemble(TestServer):
 
         Returns when all have noticed.
 
-        @raise ValueError: there is no such member.
+        @raise ValueError: there is no such member, or there is one server.
         """
         self._call(self._running.partition, *groups)
+
+
+class TestEnsemble(TestServer):
+    """
+    An ensemble for tests: several servers in this process, that speak over real sockets with one another.
+
+    It is a L{TestServer} with several members.
+    """
+
+    __test__ = False
+
+    def __init__(self, members: int = 3, **options: Any) -> None:
+        """
+        @param members: how many servers have a vote.
+        @param options: of L{TestServer}.
+        """
+        super().__init__(members=members, **options)
 
 
 def _session(client: Any) -> int:
