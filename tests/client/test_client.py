@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import ensureDeferred
+from twisted.internet.defer import CancelledError, ensureDeferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.client.world import ClientCase
@@ -129,6 +129,19 @@ class OperationTests(ClientCase):
         self.assertEqual(["d"], self.result(self.zk.children("/a/b/c")))
         self.result(self.zk.create("/e", ephemeral=True))
         self.failure(self.zk.ensure_path("/e/below"), KeeperError)
+
+    def test_ensure_path_that_fails(self) -> None:
+        """Whatever becomes of it, one error is told, and none is left over."""
+        self.result(self.zk.create("/closed", acl=READ_ACL))
+        self.failure(self.zk.ensure_path("/closed/a/b/c"), NoAuthError)
+        cancelled = self.zk.ensure_path("/closed/a/b/c")
+        cancelled.cancel()
+        self.failureResultOf(cancelled, CancelledError)
+        self.pass_time(1)
+        closing = self.zk.ensure_path("/a/b/c")
+        self.result(self.zk.close())
+        closing.addErrback(lambda failure: None)
+        self.failureResultOf(self.zk.ensure_path("/a/b/c"), SessionExpiredError)
 
     def test_access(self) -> None:
         """Who may what: lists are set and read, and identities count from where they are added."""

@@ -315,6 +315,13 @@ class ZooKeeperClient(Service):
         for end in ends:
             record = proto.CreateRequest(path[:end].encode(), b"", acl, 0)
             asked.append(self._line.add(ops.CREATE, jute.encode(record), answers.nothing, path[:end]))
+        try:
+            await self._all_made(asked)
+        finally:
+            for each in asked:
+                each.addErrback(lambda failure: None)  # of those that nobody came to wait for
+
+    async def _all_made(self, asked: list[Deferred[None]]) -> None:
         failed: KeeperError | None = None
         for each in asked:
             try:
