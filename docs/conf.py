@@ -15,7 +15,7 @@ author = "the zktwisted developers"
 copyright = "the zktwisted developers"
 version = release = __version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "epytext", "twisthelp", "zoocfg"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "epytext", "twisthelp", "zkthelp", "zoocfg"]
 source_suffix = {".md": "markdown", ".rst": "restructuredtext"}
 exclude_patterns = ["_build"]
 myst_enable_extensions = ["colon_fence", "deflist"]

@@ -24,7 +24,7 @@ class Status(IntEnum):
     meaning: str
 
     OK = 0, "done"
-    DIFFERENT = 1, "`diff` found differences, `find` found nothing"
+    DIFFERENT = 1, "`diff` found differences, `find` nothing, `watch --count` too little"
     USAGE = 2, "the command line was not understood; nothing was done"
     REFUSED = 3, "the server refused for a reason that is not below"
     NO_NODE = 4, "there is no such node"
