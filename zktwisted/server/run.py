@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
-from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
@@ -40,6 +39,7 @@ from zktwisted.server.front import FrontServer
 from zktwisted.server.metrics import ServerMetrics, ServerStats
 from zktwisted.server.reaper import Reaper
 from zktwisted.server.snapshots import Snapshots
+from zktwisted.server.threads import in_thread
 from zktwisted.server.timers import Ticker
 from zktwisted.server.view import ServerView
 from zktwisted.store.database import Database, NullDatabase, Options, Restored, check_directories
@@ -176,7 +176,7 @@ class Run:
             failed=self._failed,
             # Nobody waits for an answer of a KDC who wants to stop.
             auth=QuorumAuth.from_config(
-                config, partial(_in_thread, self._reactor, daemon=True) if self._threaded else maybeDeferred
+                config, partial(in_thread, self._reactor, daemon=True) if self._threaded else maybeDeferred
             ),
         )
         return QuorumPeer(config, config.ensemble, around)
@@ -372,7 +372,7 @@ class Run:
 
     async def _in_thread(self, call: Callable[[], _T]) -> _T:
         """Do what takes long where nobody has to wait for it; what is in memory does not take long."""
-        return await _in_thread(self._reactor, call) if self._threaded else call()
+        return await in_thread(self._reactor, call) if self._threaded else call()
 
     def _log_restored(self, restored: Restored, removed: int) -> None:
         for note in restored.notes:
@@ -577,28 +577,3 @@ def _no_tls(error: ImportError) -> ConfigError:
     return ConfigError(
         f"TLS needs packages that are not installed: {error.name}", remedy="pip install zktwisted[tls]"
     )
-
-
-def _in_thread(reactor: Any, call: Callable[[], _T], daemon: bool = False) -> Deferred[_T]:
-    """
-    Call something that takes long in a thread of its own.
-
-    @param daemon: the process may end before the call.
-    """
-    done: Deferred[_T] = Deferred()
-
-    def run() -> None:
-        try:
-            result = call()
-        except BaseException:  # noqa: BLE001 (it is not swallowed but carried over)
-            reactor.callFromThread(landed, done.errback, Failure())
-        else:
-            reactor.callFromThread(landed, done.callback, result)
-
-    def landed(tell: Callable[[Any], None], outcome: object) -> None:
-        thread.join()
-        tell(outcome)
-
-    thread = Thread(target=run, daemon=daemon)
-    thread.start()
-    return done
