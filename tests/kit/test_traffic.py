@@ -157,14 +157,29 @@ class TrafficTests(SynchronousTestCase):
         self.assertEqual(request(3), self.server.got)
 
     def test_same_xid(self) -> None:
-        """Pings all have one xid: the answer is that of the oldest that the server got."""
-        self.faults.rules.append(Rule(FAIL, Wanted.of("ping", None), code=Code.NOAUTH))
+        """Auth packets all have one xid, and are answered before what is older: the server answers what it got."""
+        self.faults.rules.append(Rule(FAIL, Wanted.of("auth", None), code=Code.NOAUTH))
+        recording = Recording(everything=True)
+        self.faults.recordings.append(recording)
         self.begin()
-        self.tap.dataReceived(request(1) + request(-2, ops.PING) + request(-2, ops.PING))
-        self.answer(failure(1, 7, 0), failure(-2, 7, 0))
+        self.tap.dataReceived(request(1) + request(-4, ops.AUTH) + request(-4, ops.AUTH))
+        self.answer(failure(-4, 7, 0), failure(1, 7, 0))
         self.assertEqual(
-            failure(1, 7, 0) + failure(-2, 7, Code.NOAUTH) + failure(-2, 7, 0), self.transport.value()
+            failure(-4, 7, 0) + failure(1, 7, 0) + failure(-4, 7, Code.NOAUTH), self.transport.value()
         )
+        self.assertEqual([Code.OK, Code.NOAUTH, Code.OK], [each.code for each in recording.requests])
+
+    def test_shorter_delay(self) -> None:
+        """What is less late does not overtake what is later."""
+        self.begin()
+        self.faults.delay = 2.0
+        self.answer(failure(-1, 1, 0))
+        self.faults.delay = 0.5
+        self.answer(failure(-1, 2, 0))
+        self.clock.advance(1)
+        self.assertEqual(b"", self.transport.value())
+        self.clock.advance(1)
+        self.assertEqual(failure(-1, 1, 0) + failure(-1, 2, 0), self.transport.value())
 
     def test_delay(self) -> None:
         """What is late comes then, and what follows it right behind."""

@@ -173,7 +173,7 @@ class Tap(ProtocolWrapper):
         self._incoming = b""
         self._outgoing = b""
         self._pending: deque[_Pending] = deque()
-        self._late: deque[tuple[float, bytes | None]] = deque()  # when to send what; None: the end
+        self._late: deque[tuple[float, bytes | None]] = deque()  # when to send what; None is the end
         self._burst: list[bytes] = []  # to be sent in one piece
         self._call: IDelayedCall | None = None
 
@@ -334,8 +334,7 @@ class Tap(ProtocolWrapper):
             return
         delay += self._faults.delay
         if delay or self._late:
-            when = self._traffic.clock.seconds() + delay
-            self._late.append((max(when, self._late[-1][0]) if self._late else when, data))
+            self._late.append((self._traffic.clock.seconds() + delay, data))
             self._wait()
         else:
             self._burst.append(data)
