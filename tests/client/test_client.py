@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from random import Random
 from typing import Any
 
@@ -142,6 +143,8 @@ class OperationTests(ClientCase):
         self.result(self.zk.close())
         closing.addErrback(lambda failure: None)
         self.failureResultOf(self.zk.ensure_path("/a/b/c"), SessionExpiredError)
+        gc.collect()
+        self.assertEqual([], self.flushLoggedErrors())
 
     def test_access(self) -> None:
         """Who may what: lists are set and read, and identities count from where they are added."""

@@ -434,19 +434,24 @@ class BarrierFaultTests(FaultCase):
         self.assertEqual(0, len(self.client._watches))
 
     def test_expired_while_leaving(self) -> None:
-        """The last one to leave opens the place for the next meeting, though its session ends meanwhile."""
-        one, two = DoubleBarrier(self.client, "/meeting", 2), DoubleBarrier(self.other, "/meeting", 2)
-        entering = one.enter()
-        self.result(two.enter())
-        self.result(entering)
-        leaving = one.leave()
-        self.server.advance(1)
-        self.assertNoResult(leaving)
-        gone = two.leave()
-        self.server.cut(self.client)
+        """The last one to leave opens the place for the next meeting, though its session ends as it does."""
+        barrier = DoubleBarrier(self.client, "/meeting", 1)
+        self.result(barrier.enter())
+        delete = self.client.delete
+        cut: list[str] = []
+
+        def deleting(path: str) -> Deferred[None]:
+            if path.endswith("ready") and not cut:
+                cut.append(path)
+                self.server.cut(self.client)
+            return delete(path)
+
+        self.patch(self.client, "delete", deleting)
+        leaving = barrier.leave()
+        self.server.until(lambda: cut)
+        self.assertEqual(["ready"], self.children("/meeting"))
         self.server.expire(self.client)
         self.result(leaving)
-        self.result(gone)
         self.assertEqual([], self.children("/meeting"))
 
     def test_barrier_of_a_client_that_ends(self) -> None:

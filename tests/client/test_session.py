@@ -10,7 +10,7 @@ from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 
-from tests.client.world import ClientCase, Script
+from tests.client.world import HERE, ClientCase, Script
 from zktwisted.client import EventType, State, WatchedEvent
 from zktwisted.errors import AuthFailedError, ConnectionLossError, NoAuthError, NoNodeError, SessionExpiredError
 from zktwisted.wire import jute, ops, proto
@@ -557,6 +557,19 @@ class EndTests(ClientCase):
         self.assertEqual(2, client.session_id)
         connects = [State.CONNECTING, State.CONNECTED]
         self.assertEqual([*connects, State.CONNECTING, State.EXPIRED, *connects], self.states)
+
+    def test_expired_after_a_long_time(self) -> None:
+        """However long it had to wait for a server, that one is asked for the next session at once."""
+        client, connection, server = self.scripted()
+        self.network.refuse(HERE, "10.0.0.1")
+        connection.drop()
+        self.pass_time(120)
+        self.network.heal()
+        self.until(lambda: len(server.connections) == 2 and server.connections[1].request)
+        server.connections[1].expire()
+        before = self.world.now
+        self.greeted(client, server, 3)
+        self.assertLess(self.world.now - before, 0.5)
 
     def test_asked_by_who_is_told_of_the_end(self) -> None:
         """That is for the next session."""
