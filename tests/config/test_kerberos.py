@@ -67,6 +67,7 @@ class NamesTests(SynchronousTestCase):
             ("RULE:[1:$1](o)", "bob@OTHER"),
             ("RULE:[1:$1@$0]", "bob@OTHER"),
             ("RULE:[1:a/b]", "bob@OTHER"),
+            (r"RULE:[1:$1](\w+)", "j\xf6rg@OTHER"),
         ):
             self.assertRaises(NoNameError, KerberosNames(rules, REALM).identity, text)
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from twisted.cred.checkers import ICredentialsChecker
-from twisted.cred.error import UnauthorizedLogin
 from twisted.cred.portal import Portal
 from twisted.internet.defer import CancelledError, Deferred, fail, maybeDeferred, succeed
 from twisted.internet.error import ConnectionDone, ConnectionLost
@@ -26,7 +25,7 @@ from tests.wire import contexts
 from tests.zab.elections import ensemble
 from zktwisted.config import ServerConfig
 from zktwisted.config.jaas import Users
-from zktwisted.config.kerberos import KerberosNames, NoNameError
+from zktwisted.config.kerberos import KerberosNames
 from zktwisted.edge.cnxmanager import QuorumCnxManager
 from zktwisted.edge.quorum import QuorumFactory, QuorumProtocol
 from zktwisted.edge.quorumauth import (
@@ -39,7 +38,7 @@ from zktwisted.edge.quorumauth import (
     QuorumAuth,
     QuorumAuthError,
 )
-from zktwisted.edge.saslauth import IIdentities, IPrincipal, PrincipalsChecker, Sasl, SaslRealm
+from zktwisted.edge.saslauth import IIdentities, IPrincipal, PrincipalsChecker, Sasl, SaslRealm, name_of_principal
 from zktwisted.wire import ops
 from zktwisted.wire.gssapi import GssClient, GssResponse, GssServer
 from zktwisted.wire.proto import Id
@@ -49,17 +48,10 @@ from zktwisted.wire.sasl import SaslError
 SERVER = "zkquorum/h1@EXAMPLE.COM"
 
 
-def name_of(principal: str) -> str:
-    """What a principal is called in a realm."""
-    try:
-        return KerberosNames("DEFAULT", "EXAMPLE.COM", remove_realm=True).identity(principal)
-    except NoNameError as error:
-        raise UnauthorizedLogin from error
-
-
 def sasl_of(*super_users: str, **options: Any) -> Sasl:
     """SASL by Kerberos."""
-    portal = Portal(SaslRealm(super_users, name_of), [PrincipalsChecker()])
+    names = name_of_principal(KerberosNames("DEFAULT", "EXAMPLE.COM", remove_realm=True))
+    portal = Portal(SaslRealm(super_users, names), [PrincipalsChecker()])
     return Sasl(portal, begin=lambda: GssServer(contexts.Accepting()), **options)
 
 
@@ -201,10 +193,12 @@ class ExchangeTests(SynchronousTestCase):
 
     def test_answers_too_soon(self) -> None:
         """Nothing is believed before anything was said."""
-        connecting = Connecting(calling(), lambda call: Deferred())
-        connecting.begin()
-        self.assertRaises(QuorumAuthError, connecting.receive, encode_auth(SUCCESS, b""))
-        self.assertFalse(connecting.done)
+        for status, said in ((SUCCESS, b""), (IN_PROGRESS, b"welcome")):
+            context = contexts.Initiating(SERVER)
+            connecting = Connecting(GssClient(context), lambda call: Deferred())
+            connecting.begin()
+            self.assertRaises(QuorumAuthError, connecting.receive, encode_auth(status, said))
+            self.assertFalse(connecting.done or context.complete)
 
 
 class ErrandsTests(SynchronousTestCase):

@@ -431,6 +431,7 @@ NAMELESS = {
     "RULE:[1:$1](o)": ["bob@OTHER"],
     "RULE:[1:$1@$0]": ["bob@OTHER"],
     "RULE:[2:$1]": ["bob@OTHER"],
+    "RULE:[1:$1](\\w+)": ["j\xf6rg@OTHER"],
 }
 UNREADABLE = ["RULE:[]", "RULE:[:x]", "FOO", "RULE:[1:$1](b(.)b)", "RULE:[1:$1]s/(/x/", "DEFAULT RULE:"]
 

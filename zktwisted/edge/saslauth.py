@@ -47,6 +47,7 @@ __all__ = [
     "Sasl",
     "SaslRealm",
     "UsersChecker",
+    "name_of_principal",
 ]
 
 log = Logger()
@@ -180,7 +181,7 @@ class Sasl:
 
             acceptor = Acceptor(accepted, config.jaas_file)
             names = config.kerberos_names(default_realm())
-            portal = Portal(SaslRealm(super_users, _name_of_principal(names)), [PrincipalsChecker()])
+            portal = Portal(SaslRealm(super_users, name_of_principal(names)), [PrincipalsChecker()])
 
             def begin() -> GssServer:
                 return GssServer(acceptor.context())
@@ -205,7 +206,9 @@ def _name_of_user(names: KerberosNames) -> Callable[[str], str]:
     return name_of
 
 
-def _name_of_principal(names: KerberosNames) -> Callable[[str], str]:
+def name_of_principal(names: KerberosNames) -> Callable[[str], str]:
+    """What L{SaslRealm} makes of principals: who has no name among these is not let in."""
+
     def name_of(principal: str) -> str:
         try:
             return names.identity(principal)
