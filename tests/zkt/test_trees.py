@@ -136,6 +136,18 @@ class SearchTests(TreeCase):
         row = json.loads(self.zkt("find", "/f", "--ephemeral", "--json"))
         self.assertEqual(("/f/other/eph", 0), (row["path"], row["stat"]["dataLength"]))
 
+    def test_not_readable(self) -> None:
+        """What we must not look at is told, and found by its name alone; the rest is found all the same."""
+        self.grow("/f", "/f/open")
+        self.result(self.zk.create("/f/secret", b"x", [ACL(16, Id("world", "anyone"))]))
+        self.assertEqual(["/f", "/f/open", "/f/secret"], self.find())
+        self.assertEqual(["/f/secret"], self.find("--name", "s*"))
+        self.assertEqual("", self.screen.told)
+        self.assertEqual(["/f", "/f/open"], self.find("--data", "x"))
+        self.assertEqual("find: /f/secret: its ACL does not permit looking at it\n", self.screen.told)
+        self.assertIn(" secret  (not readable)\n", self.zkt("tree", "/f"))
+        self.assertEqual("name    size", self.zkt("ls", "-l", "/f")[:12])
+
     def test_tree(self) -> None:
         """A picture with sizes and counts of everything, also of what is not shown."""
         self.grow("/f", "/f/a", "/f/a/b", "/f/a/c", "/f/d", data=b"12345")

@@ -6,6 +6,7 @@ Everything here was said on the command line or in the environment, and holds fo
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -97,11 +98,16 @@ class Access:
                 raise
             raise Problem(
                 Status.NO_CONNECTION,
-                f"no connection with {hosts}" + (f": {client.trouble}" if client.trouble else ""),
+                f"no connection with {hosts}" + (f": {_reason(client.trouble)}" if client.trouble else ""),
                 hint="does a server run there? --server or ZKT_SERVER say where, --wait SECONDS how long to try",
             ) from None
         finally:
             patience.end()
+
+
+def _reason(trouble: str) -> str:
+    """Return what a system said, without what Twisted says around it."""
+    return re.sub(r"^.*: \d+: ", "", trouble).rstrip(".")
 
 
 class _Patience:

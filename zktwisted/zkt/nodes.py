@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from zktwisted.client import OPEN_ACL, WatchedEvent, ZooKeeperClient
-from zktwisted.errors import NoNodeError
+from zktwisted.errors import NoAuthError, NoNodeError
 from zktwisted.tree.znode import TTL_MAX
 from zktwisted.zkt.command import arg, command, one_of
 from zktwisted.zkt.context import Context, steady
@@ -352,7 +352,9 @@ async def _long(context: Context, client: ZooKeeperClient, path: str, names: lis
     async with aclosing(answers):
         async for name, stat in answers:
             if isinstance(stat, Failure):
-                stat.raiseException()
+                stat.trap(NoAuthError)
+                rows.append({"name": name})
+                continue
             if stat is None:
                 continue
             rows.append(

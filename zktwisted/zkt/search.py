@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -19,8 +19,6 @@ from zktwisted.zkt.status import Problem, Status
 from zktwisted.zkt.walk import Node, Walk
 
 __all__: list[str] = []
-
-Test = Callable[[str, Node], bool]
 
 
 def _pattern(text: str) -> re.Pattern[bytes]:
@@ -59,8 +57,8 @@ parse_age.__name__, parse_size.__name__ = "time (90s, 5m, 2h, 7d)", "size (100, 
     arg("-0", "--null", action="store_true", help="end paths with a null byte, for xargs -0"),
     more=(
         "All that is asked for has to be true of a node. Ages are measured by the clock of this machine.\n"
-        "The status is 1 if nothing is found. What cannot be read is told on standard error; --data does\n"
-        "not find it."
+        "The status is 1 if nothing is found. What our ACLs do not let us look\n"
+        "at is told on standard error, and found only by its name."
     ),
     examples=(
         ("find /app --name 'lock-*' --older 1d", "locks that nobody has touched since yesterday"),
@@ -73,7 +71,7 @@ parse_age.__name__, parse_size.__name__ = "time (90s, 5m, 2h, 7d)", "size (100, 
 async def find(context: Context, args: Namespace) -> Status:
     """Find nodes."""
     path = check_path(args.path)
-    tests = list(_tests(args, context.now()))
+    by_name, tests = list(_name_tests(args)), list(_tests(args, context.now()))
     client = await context.client()
     walk = Walk(context, client, path, data=args.data is not None, depth=args.depth)
     found = 0
@@ -83,10 +81,11 @@ async def find(context: Context, args: Namespace) -> Status:
             async for node in nodes:
                 progress.add(node.stat.dataLength)
                 where = walk.path(node)
-                if node.denied and args.data is not None:
-                    context.note(f"find: {where}: its ACL does not permit reading it")
+                if not all(test(where) for test in by_name):
                     continue
-                if not all(test(where, node) for test in tests):
+                if node.denied and tests:
+                    context.note(f"find: {where}: its ACL does not permit looking at it")
+                if tests and (node.denied or not all(test(node) for test in tests)):
                     continue
                 found += 1
                 if context.output == "table":
@@ -118,28 +117,32 @@ def _show_found(context: Context, args: Namespace, path: str, node: Node) -> Non
         context.show(path, path + "\n")
 
 
-def _tests(args: Namespace, now: float) -> Any:
-    """Yield what has to be true of a node."""
+def _name_tests(args: Namespace) -> Iterator[Callable[[str], bool]]:
+    """Yield what has to be true of a path."""
     if args.name is not None:
-        yield lambda path, node: fnmatchcase(path.rpartition("/")[2], args.name)
+        yield lambda path: fnmatchcase(path.rpartition("/")[2], args.name)
     if args.glob is not None:
-        yield lambda path, node: fnmatchcase(path, args.glob)
+        yield lambda path: fnmatchcase(path, args.glob)
+
+
+def _tests(args: Namespace, now: float) -> Iterator[Callable[[Node], bool]]:
+    """Yield what has to be true of a node, for which we have to be allowed to look at it."""
     if args.ephemeral:
-        yield lambda path, node: node.stat.ephemeralOwner != 0
+        yield lambda node: node.stat.ephemeralOwner != 0
     if args.owner is not None:
-        yield lambda path, node: node.stat.ephemeralOwner == args.owner
+        yield lambda node: node.stat.ephemeralOwner == args.owner
     if args.min_size is not None:
-        yield lambda path, node: node.stat.dataLength >= args.min_size
+        yield lambda node: node.stat.dataLength >= args.min_size
     if args.max_size is not None:
-        yield lambda path, node: node.stat.dataLength <= args.max_size
+        yield lambda node: node.stat.dataLength <= args.max_size
     if args.newer is not None:
-        yield lambda path, node: node.stat.mtime / 1000 >= now - args.newer
+        yield lambda node: node.stat.mtime / 1000 >= now - args.newer
     if args.older is not None:
-        yield lambda path, node: node.stat.mtime / 1000 < now - args.older
+        yield lambda node: node.stat.mtime / 1000 < now - args.older
     if args.leaf:
-        yield lambda path, node: node.stat.numChildren == 0
+        yield lambda node: node.stat.numChildren == 0
     if args.data is not None:
-        yield lambda path, node: node.data is not None and args.data.search(node.data) is not None
+        yield lambda node: node.data is not None and args.data.search(node.data) is not None
 
 
 # -- tree

@@ -210,9 +210,9 @@ async def help_(context: Context, args: Namespace) -> None:
         return
     found = find_command(args.name)
     if found.raw:
-        await found.run(context, Namespace(words=["--help"], output=None))
-        return
-    context.text(found.parser(context.prog).format_help())
+        context.text(f"{found.summary}\n\nzkt {found.name} --help tells more.\n")
+    else:
+        context.text(found.parser(context.prog).format_help())
 
 
 @command(

@@ -22,6 +22,7 @@ from zktwisted.zkt.pipeline import ignored
 
 __all__ = ["Node", "Walk"]
 
+_UNKNOWN = Stat(*(0 for _ in Stat._fields))
 _AHEAD = 128
 """Nodes that are read before somebody wants them."""
 
@@ -34,7 +35,7 @@ class Node(NamedTuple):
     @ivar data: C{None} also where it was not asked for.
     @ivar acl: likewise.
     @ivar children: their names, sorted.
-    @ivar denied: whether its ACL does not let us read it; then there is nothing but its stat.
+    @ivar denied: whether its ACL does not let us read it; then nothing is known of it.
     """
 
     key: Key
@@ -154,8 +155,7 @@ class Walk:
         except NoNodeError:
             return None
         except NoAuthError:
-            stat = await ask(self._client.exists, path)
-            return None if stat is None else Node(key, stat, denied=True)
+            return Node(key, _UNKNOWN, denied=True)
         return Node(key, stat, data, entries, tuple(sorted(children)))
 
     async def _steady(self, ask: Callable[..., Any], path: str) -> Any:
