@@ -27,7 +27,7 @@ JAVA = servers.JAVA_380
 JAVA_395 = servers.JAVA_395
 WILDCARD = "0.0.0.0"
 LEADER, FOLLOWER, OBSERVER = "leader", "follower", "observer"
-CONFIG = {"tickTime": "500", "initLimit": "30", "syncLimit": "20", "maxSessionTimeout": "40000", **trees.CONFIG}
+CONFIG = {"tickTime": "500", "initLimit": "30", "syncLimit": "20", "maxSessionTimeout": "300000", **trees.CONFIG}
 CONFIG_NODE = "/zookeeper/config"
 
 T = TypeVar("T")

@@ -21,7 +21,8 @@ from tests.interop.rawclient import OPEN_ACL, Closed, RawSession, Silent, buffer
 from tests.interop.trees import CREATE, EPHEMERAL, GET_DATA, SEQUENTIAL, SET_DATA, Tree
 
 ROOT = "/load"
-SESSION_MS = 30000
+#: No writer is away for so long, and the tree is compared before it is over.
+SESSION_MS = 300000
 BATCH = 4
 #: Seconds between two batches: enough work to be in the middle of some at any moment, and a tree that is soon compared.
 PAUSE = 0.01

@@ -157,10 +157,12 @@ class ServerProcess:
 
     def said(self, lines: int = 25) -> str:
         """Return the end of what the process has printed; the log of ours, which is JSON, as one reads it."""
-        shown = []
+        shown: list[str] = []
         for line in self.output.splitlines():
             events = eventsFromJSONLogFile(io.StringIO(line + "\n"), "") if line.startswith("{") else iter(())
-            shown += next(map(eventAsText, events), line).splitlines()
+            text = next(map(eventAsText, events), line)
+            if "Processing srvr command" not in text:  # that is who waits for it
+                shown += text.splitlines()
         return "\n".join(line[:300] for line in shown[-lines:])
 
     def wait_until_serving(self) -> None:

@@ -161,15 +161,25 @@ class RawSession:
 
     def call(self, opcode: int, body: bytes = b"", timeout: float | None = None) -> tuple[int, int, bytes]:
         """Make one request and return (zxid, err, body); notifications met on the way go to ``events``."""
-        self._xid += 1
-        self.connection.send(struct.pack(">ii", self._xid, opcode) + body)
-        while True:
+        return self.calls([(opcode, body)], timeout)[0]
+
+    def calls(
+        self, requests: Sequence[tuple[int, bytes]], timeout: float | None = None
+    ) -> list[tuple[int, int, bytes]]:
+        """Make requests at once, and return what `call` does for each."""
+        frames = [struct.pack(">ii", self._xid + 1 + index, op) + body for index, (op, body) in enumerate(requests)]
+        self._xid += len(frames)
+        self.connection.send(*frames)
+        answers: list[tuple[int, int, bytes]] = []
+        while len(answers) < len(requests):
             frame = self.connection.receive(timeout)
             xid, zxid, err = struct.unpack_from(">iqi", frame)
             if xid != -1:
-                return zxid, err, frame[16:]
+                answers.append((zxid, err, frame[16:]))
+                continue
             kind, _, length = struct.unpack_from(">iii", frame, 16)
             self.events.append((kind, frame[28 : 28 + length]))
+        return answers
 
     def create(self, path: str, data: bytes | None = b"", flags: int = 0) -> str:
         """Create a node that everybody may do anything with, and return its path."""

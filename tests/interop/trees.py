@@ -20,6 +20,8 @@ CREATE, DELETE, SET_DATA, GET_DATA, GET_ACL, SET_ACL, SYNC, GET_CHILDREN2, MULTI
 CREATE_CONTAINER, CREATE_TTL, AUTH = 19, 21, 100
 EPHEMERAL, SEQUENTIAL = 1, 2
 SECOND = 1000
+#: How many nodes are asked for before the first is answered.
+AT_ONCE = 50
 DIGEST_ACL = rawclient.acl([(31, "digest", "ann:7RJfAeIvrl4zdj6sS2fXrQHDvHM="), (1, "ip", "10.0.0.0/8")])
 #: zoo.cfg of servers whose tree is to be read and worked on: `administrator` knows the password.
 CONFIG = {
@@ -42,18 +44,28 @@ def read_tree(session: RawSession) -> dict[str, Tree]:
     found: dict[str, Tree] = {}
     waiting = [b"/"]
     while waiting:
-        path = waiting.pop()
+        paths, waiting = waiting[:AT_ONCE], waiting[AT_ONCE:]
         watch = b"\0"
-        _, err, body = session.call(GET_DATA, buffer(path) + watch)
-        assert err == 0, path
-        length = struct.unpack_from(">i", body)[0]
-        data = None if length < 0 else body[4 : 4 + length]
-        stat = struct.unpack(">qqqqiiiqiiq", body[4 + max(length, 0) :])
-        _, _, acl = session.call(GET_ACL, buffer(path))
-        _, _, listing = session.call(GET_CHILDREN2, buffer(path) + watch)
-        children = tuple(sorted(strings(listing)))
-        found[path.decode()] = Tree(data, stat, acl, children)
-        waiting += [(b"" if path == b"/" else path) + b"/" + child for child in children]
+        answers = iter(
+            session.calls(
+                [
+                    request
+                    for path in map(buffer, paths)
+                    for request in ((GET_DATA, path + watch), (GET_ACL, path), (GET_CHILDREN2, path + watch))
+                ]
+            )
+        )
+        for path in paths:
+            _, err, body = next(answers)
+            assert err == 0, path
+            length = struct.unpack_from(">i", body)[0]
+            data = None if length < 0 else body[4 : 4 + length]
+            stat = struct.unpack(">qqqqiiiqiiq", body[4 + max(length, 0) :])
+            _, _, acl = next(answers)
+            _, _, listing = next(answers)
+            children = tuple(sorted(strings(listing)))
+            found[path.decode()] = Tree(data, stat, acl, children)
+            waiting += [(b"" if path == b"/" else path) + b"/" + child for child in children]
     return found
 
 
