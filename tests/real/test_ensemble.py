@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from kazoo.client import KazooClient
 
+from tests.interop.process import free_port
 from tests.real.test_twist import PATIENCE, Launcher, Twist, ask, tcp
 
 SERVER = re.compile(r"Server (\d) serves on (127\.0\.0\.1:\d+) as (leader|follower|observer), data in (\S+)")
@@ -95,18 +96,9 @@ def test_unwritable(launch: Launcher) -> None:
     assert said.count("\n") == 1 and str(launch.directory / "e" / "1") in said
 
 
-def free_ports(count: int) -> list[int]:
-    """Find ports that nobody has."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [each.getsockname()[1] for each in sockets]
-    for each in sockets:
-        each.close()
-    return ports
-
-
 def members(directory: Path, count: int, *lines: str) -> list[list[str]]:
     """Write a zoo.cfg for each server of an ensemble; the arguments with which each is started."""
-    ports = free_ports(2 * count)
+    ports = [free_port() for _ in range(2 * count)]
     servers = [f"server.{sid}=127.0.0.1:{ports[2 * sid - 2]}:{ports[2 * sid - 1]}" for sid in range(1, count + 1)]
     common = ["tickTime=500", "initLimit=20", "syncLimit=10", "clientPort=0", "clientPortAddress=127.0.0.1", *lines]
     found = []
@@ -163,7 +155,7 @@ def test_strange_id(launch: Launcher) -> None:
 
 def test_alone(launch: Launcher) -> None:
     """One of three finds no leader: it says so to whoever asks, serves nobody, and stops in order all the same."""
-    (port,) = free_ports(1)
+    port = free_port()
     first, *_ = members(launch.directory, 3, f"clientPort={port}")
     process = launch(*first)
     answers = (ask(link, b"srvr") for link in attempts(port))
