@@ -37,9 +37,11 @@ class Summary:
 
     @ivar count: how many were added.
     @ivar total: their sum.
+    @ivar greatest: of them; 0 before the first.
+    @ivar least: of them; before the first, more than any.
     """
 
-    __slots__ = ("_max", "_min", "count", "total")
+    __slots__ = ("count", "greatest", "least", "total")
 
     def __init__(self, random: Random | None = None) -> None:
         """@param random: only L{AdvancedSummary} has a use for it."""
@@ -49,8 +51,8 @@ class Summary:
         """Forget everything."""
         self.count = 0
         self.total = 0
-        self._min = NOTHING_YET
-        self._max = 0
+        self.least = NOTHING_YET
+        self.greatest = 0
 
     def add(self, value: int, times: int = 1) -> None:
         """
@@ -61,20 +63,20 @@ class Summary:
         """
         self.count += times
         self.total += value * times
-        if value > self._max:
-            self._max = value
-        if value < self._min:
-            self._min = value
+        if value > self.greatest:
+            self.greatest = value
+        if value < self.least:
+            self.least = value
 
     @property
     def min(self) -> int:
         """The least value, 0 if there is none."""
-        return self._min if self.count else 0
+        return self.least if self.count else 0
 
     @property
     def max(self) -> int:
         """The greatest value, 0 if there is none."""
-        return self._max
+        return self.greatest
 
     def values(self) -> Iterator[tuple[str, int | float]]:
         """The lines of this summary: (C{avg}, mean), (C{min}, …), …, in ZooKeeper's order."""
@@ -112,10 +114,10 @@ class AdvancedSummary(Summary):
         # The base's work once more, without the call: this runs for each turn's reads.
         self.count = count = self.count + times
         self.total += value * times
-        if value > self._max:
-            self._max = value
-        if value < self._min:
-            self._min = value
+        if value > self.greatest:
+            self.greatest = value
+        if value < self.least:
+            self.least = value
         if count >= self._next:
             self._take(value, times)
 

@@ -51,7 +51,14 @@ class _Counter:
                 return
             if len(self.known) < self._sizes.LIMIT:
                 self.known[first] = summary
-        summary.add(len(path) + size + self._extra)
+        # Summary.add, without the call: this is a share of every read that one can see.
+        value = len(path) + size + self._extra
+        summary.count += 1
+        summary.total += value
+        if value > summary.greatest:
+            summary.greatest = value
+        if value < summary.least:
+            summary.least = value
 
 
 def counter_of_reads(sizes: MetricSet) -> Callable[[bytes, int], None]:
