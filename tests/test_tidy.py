@@ -80,7 +80,7 @@ ROOMS = {
     "testing": Room(ours=(*_SERVER, "ops", "client", "testing", "kit"), others=_TWISTED),
     # The testing kit: what is done to real servers, and how the tests of others come by them.
     "kit": Room(ours=(*_SERVER, "client", "kit"), others=_TWISTED),
-    "kit.credentials": Room(others=("cryptography",)),
+    "kit.credentials": Room(ours=("errors",), others=("cryptography",)),
     "kit.kazoo": Room(ours=("kit",), others=("kazoo",)),
     "kit.plugin": Room(ours=("kit",), others=("pytest", "kazoo")),
     "tap": Room(ours=("server", "ops", "config", "errors", "_version"), others=_TWISTED),

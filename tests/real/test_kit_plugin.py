@@ -235,6 +235,21 @@ def test_without_kazoo(run: Run) -> None:
     assert "1 passed, 1 error" in said
 
 
+def test_without_the_extra(run: Run) -> None:
+    """Who has not what TLS needs is told how to get it."""
+    said = run(
+        """
+        import sys
+        sys.modules["cryptography"] = None
+
+        def test_tls(zk_tls_server):
+            pass
+        """.replace("\n        ", "\n"),
+        status=1,
+    )
+    assert "pip install zktwisted[tls]" in said
+
+
 def test_fixtures_are_explained(run: Run) -> None:
     """pytest --fixtures tells what each is."""
     said = run("def test_it(): pass", "--fixtures")

@@ -77,7 +77,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "zkt test-server
     before = {number: signal.signal(number, lambda *_: ended.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         return _serve(options, users, ended)
-    except (ConfigError, OSError, ValueError, ImportError) as error:
+    except (ConfigError, OSError, ValueError) as error:
         sys.stderr.write(f"{program}: {error}\n")
         return 1
     finally:

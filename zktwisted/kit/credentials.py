@@ -14,6 +14,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from zktwisted.errors import ConfigError
+
 __all__ = ["TlsFiles", "make_tls_files", "write_jaas"]
 
 HOSTS = ("localhost", "127.0.0.1", "::1")
@@ -49,9 +51,13 @@ def make_tls_files(directory: Path) -> TlsFiles:
     """
     Make an authority, and let it sign a server's and a client's certificate.
 
-    @raise ImportError: C{cryptography} is not installed.
+    @raise ConfigError: the extra C{tls} is not installed.
     """
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+    try:
+        from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+    except ImportError as error:
+        message = f"TLS needs packages that are not installed: {error.name}"
+        raise ConfigError(message, remedy="pip install zktwisted[tls]") from error
 
     authority = _Authority()
     files = TlsFiles(*(str(directory / name) for name in ("ca.pem", "client.pem", "client-key.pem", "server.pem")))

@@ -63,7 +63,7 @@ class Servers:
         @param sasl: who may log in by SASL, with which password.
         @param settings: of L{ServerConfig}, by its attributes.
 
-        @raise ConfigError: a setting cannot work.
+        @raise ConfigError: a setting cannot work, or something is missing for TLS.
         @raise OSError: the port is taken.
         """
         if members < 1 or observers < 0:
