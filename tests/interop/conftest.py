@@ -100,6 +100,8 @@ def make_ensemble(tmp_path: Path) -> Iterator[MakeEnsemble]:
 @pytest.fixture(scope="session")
 def realm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kdc]:
     """Return a realm of Kerberos that all tests share; each makes principals of its own."""
+    if find_spec("gssapi") is None:
+        servers.missing("gssapi", "pip install gssapi")
     made = Kdc(tmp_path_factory.mktemp("realm"))
     try:
         made.start()
@@ -111,8 +113,6 @@ def realm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kdc]:
 @pytest.fixture
 def kdc(realm: Kdc) -> Iterator[Kdc]:
     """Return a realm of Kerberos that this process, and those that it starts, take for that of this machine."""
-    if find_spec("gssapi") is None:
-        servers.missing("gssapi", "pip install gssapi")
     with realm.here():
         yield realm
 

@@ -43,12 +43,11 @@ class Kdc:
         self.directory = directory
         self.realm = realm
         self.krb5_conf = directory / "krb5.conf"
-        self._reserved = [Reserved(), Reserved()]
+        self._reserved = Reserved()
+        self.port = self._reserved.port
         self._process: subprocess.Popen[bytes] | None = None
         self._written = 0
         self._trusting = trusting
-        self.port, admin = (held.port for held in self._reserved)
-        port = self.port
         self.krb5_conf.write_text(
             "[libdefaults]\n"
             f" default_realm = {realm}\n"
@@ -57,15 +56,15 @@ class Kdc:
             " dns_canonicalize_hostname = false\n"
             " rdns = false\n"
             " udp_preference_limit = 1\n"
-            f"[realms]\n {realm} = {{\n  kdc = {HOST}:{port}\n }}\n"
+            f"[realms]\n {realm} = {{\n  kdc = {HOST}:{self.port}\n }}\n"
             + ("" if trusting is None else f" {trusting.realm} = {{\n  kdc = {HOST}:{trusting.port}\n }}\n"),
             "utf-8",
         )
         (directory / "kdc.conf").write_text(
-            f"[kdcdefaults]\n kdc_listen = {HOST}:{port}\n kdc_tcp_listen = {HOST}:{port}\n"
+            f'[kdcdefaults]\n kdc_listen = ""\n kdc_tcp_listen = {HOST}:{self.port}\n'
             f"[realms]\n {realm} = {{\n"
             f"  database_name = {directory}/principals\n  key_stash_file = {directory}/stash\n"
-            f"  acl_file = {directory}/acl\n  kadmind_port = {admin}\n"
+            f"  acl_file = {directory}/acl\n"
             "  supported_enctypes = aes256-cts-hmac-sha1-96:normal\n }\n",
             "utf-8",
         )
@@ -76,8 +75,7 @@ class Kdc:
         return {
             "KRB5_CONFIG": str(self.krb5_conf),
             "KRB5_KDC_PROFILE": str(self.directory / "kdc.conf"),
-            "KRB5RCACHENAME": f"dfl:{self.directory}",
-            "KRB5RCACHEDIR": str(self.directory),
+            "KRB5RCACHENAME": f"file2:{self.directory}/replays",
             "KRB5CCNAME": f"FILE:{self.directory}/nobody",
             "KRB5_KTNAME": f"FILE:{self.directory}/nothing",
         }
@@ -107,7 +105,11 @@ class Kdc:
 
     def start(self) -> None:
         """Make the database and serve it."""
-        for program, package in (("krb5kdc", "krb5-kdc"), ("kadmin.local", "krb5-admin-server")):
+        for program, package in (
+            ("krb5kdc", "krb5-kdc"),
+            ("kadmin.local", "krb5-admin-server"),
+            ("kinit", "krb5-user"),
+        ):
             servers.need_program(program, package, PATH)
         self.run("kdb5_util", "create", "-s", "-r", self.realm, "-P", PASSWORD)
         log = self.directory / "output"
@@ -131,8 +133,7 @@ class Kdc:
         if process is not None:
             process.send_signal(signal.SIGTERM)
             process.wait(60)
-        for held in self._reserved:
-            held.close()
+        self._reserved.close()
 
     def write(self, name: str, text: str) -> Path:
         """Write a file that no other has the name of."""
