@@ -101,7 +101,7 @@ class Server:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
-                env={**os.environ, **self.environment},
+                env={**_usual_environment(), **self.environment},
                 start_new_session=True,
             )
         first = 0.0
@@ -159,6 +159,11 @@ class Server:
         """The version that the server gives in its answer to ``srvr``."""
         said = answer(self.port) or b""
         return said.partition(b"\n")[0].decode("utf-8", "replace").removeprefix("Zookeeper version: ").partition("-")[0]
+
+
+def _usual_environment() -> dict[str, str]:
+    """Ours, but for what would have every start compile the sources anew: what pip installs is compiled once."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def rss_kib(pid: int) -> int:
