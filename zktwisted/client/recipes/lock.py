@@ -48,7 +48,8 @@ class Lock:
 
         @return: fires when it is held; cancelled (C{addTimeout} does that), the place in the line is given up.
         """
-        if self._state != "free":
+        # Who was let go of stands in the line a little longer, and is passed like any other.
+        if self._state not in ("free", "being released"):
             raise ValueError(f"{self.path} is {self._state} by this object")
         self._state = "being acquired"
         return Deferred.fromCoroutine(self._acquire())
@@ -88,7 +89,8 @@ class Lock:
         try:
             await self._contender.leave()
         finally:
-            self._state = "free"
+            if self._state == "being released":
+                self._state = "free"
 
     def when_lost(self) -> Deferred[None]:
         """
