@@ -323,7 +323,7 @@ class Errands:
 
     def _done(self, result: Any, done: Deferred[bytes]) -> None:
         self._busy = False
-        if not done.called:  # nobody waits for it any more
+        if not done.called:  # else nobody waits for it any more
             done.callback(result)
         self._next()
 
