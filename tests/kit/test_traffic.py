@@ -232,10 +232,10 @@ class TrafficTests(SynchronousTestCase):
         self.assertEqual(failure(-1, 3, 0), self.transport.value())
 
     def test_lose_request(self) -> None:
-        """The request never comes, and nor does an answer to those before it."""
+        """The request never comes, nor do those behind it, nor an answer to those before it."""
         self.faults.rules.append(Rule(LOSE_REQUEST, Wanted.of(None, "/b")))
         self.begin()
-        self.tap.dataReceived(request(1) + request(2, path="/b"))
+        self.tap.dataReceived(request(1) + request(2, path="/b") + request(3))
         self.assertTrue(self.transport.aborted)
         self.answer(failure(1, 1, 0))
         self.assertEqual((request(1), b""), (self.server.got, self.transport.value()))

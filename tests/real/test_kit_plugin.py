@@ -60,11 +60,18 @@ def test_costs_nothing() -> None:
 
 
 def test_leaves_the_reactor_alone() -> None:
-    """A server in a thread installs no global reactor: which one there is to be is the program's affair."""
+    """Servers in a thread install no global reactor: which one there is to be is the program's affair."""
     program = (
-        "import sys\n"
-        "from zktwisted.testing import TestServer\n"
-        "with TestServer() as server: server.serve_control()\n"
+        "import socket, sys, urllib.request\n"
+        "from zktwisted.testing import TestEnsemble\n"
+        "with TestEnsemble(tls=True, sasl={'ann': 'secret'}) as servers:\n"
+        "    urllib.request.urlopen(servers.serve_control()).close()\n"
+        "    port = servers.ports_of(1)[1]\n"
+        "    with socket.create_connection(('127.0.0.1', port)) as plain:\n"
+        "        with servers.tls.client_context().wrap_socket(plain, server_hostname='localhost') as client:\n"
+        "            client.sendall(b'ruok')\n"
+        "            assert client.recv(4) == b'imok'\n"
+        "    servers.new_leader()\n"
         "print('twisted.internet.reactor' in sys.modules)"
     )
     assert printed_by(program) == "False"

@@ -411,6 +411,19 @@ def test_read_only(server: TestServer, connect: MakeClient) -> None:
     other.set("/a", b"y")
 
 
+def test_no_session_ends_while_read_only(server: TestServer, connect: MakeClient) -> None:
+    """Sessions are the ensemble's: a server that has lost it ends only those that it has made itself."""
+    session = connect().client_id[0]
+    server.read_only()
+    for who in session, None:
+        with pytest.raises(ValueError, match="no server can end a session at present"):
+            server.expire(who)
+    client = connect(read_only=True)
+    states = States(client)
+    server.expire(client)
+    states.wait(SUSPENDED, LOST)
+
+
 # -- the server itself
 
 

@@ -277,21 +277,29 @@ class Servers:
         """
         End a session, as if its client had been silent for too long.
 
-        @raise ValueError: there is no such session.
+        @raise ValueError: there is no such session, or no server that could end it.
         """
-        ended = [member.expire(session) for member in self._all()]
-        if not any(ended):
-            raise ValueError(f"there is no session 0x{session & (1 << 64) - 1:x}")
-        await self._until(lambda: session not in self.sessions(), f"session 0x{session:x} does not end")
+        await self._expire([session])
 
     async def expire_all(self) -> int:
-        """End all sessions; return how many."""
+        """
+        End all sessions; return how many.
+
+        @raise ValueError: there is no server that could end them.
+        """
         meant = self.sessions()
-        for session in meant:
-            for member in self._all():
-                member.expire(session)
-        await self._until(lambda: not set(meant) & set(self.sessions()), "sessions do not end")
+        await self._expire(meant)
         return len(meant)
+
+    async def _expire(self, sessions: list[int]) -> None:
+        known = self.sessions()
+        for session in sessions:
+            ended = [member.expire(session) for member in self._all()]
+            if session not in known:
+                raise ValueError(f"there is no session 0x{session & (1 << 64) - 1:x}")
+            if not any(ended):
+                raise ValueError(f"no server can end a session at present: {self.modes()}")
+        await self._until(lambda: not set(sessions) & set(self.sessions()), "sessions do not end")
 
     def drop(self, session: int | None = None, member: int | None = None) -> int:
         """

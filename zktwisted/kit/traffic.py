@@ -236,7 +236,7 @@ class Tap(ProtocolWrapper):
                 break
             if self._arrived(data[position:stop]):
                 passed.append(data[position:stop])
-            position = stop
+            position = len(data) if self._broken else stop
         self._incoming = data[position:]
         if passed:
             self.wrappedProtocol.dataReceived(b"".join(passed))
