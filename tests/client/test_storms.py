@@ -15,8 +15,8 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from zktwisted.client import ZooKeeperClient
-from zktwisted.client.recipes import Counter, LeaderElection, Lock, Queue, Semaphore
-from zktwisted.errors import SessionExpiredError
+from zktwisted.client.recipes import Counter, LeaderElection, Lock, Party, Queue, Semaphore, TreeCache
+from zktwisted.errors import KeeperError, SessionExpiredError
 from zktwisted.testing import MemoryServer
 
 SEEDS = range(3)
@@ -215,3 +215,63 @@ class StormTests(SynchronousTestCase):
             storm.rage(check)
             self.assertGreater(terms[0], 3)
             self.assertEqual([], storm.server.result(storm.clients[0].children("/leader")))
+
+    def test_party(self) -> None:
+        """In the end those are in who are, once each, and no others."""
+        for storm in self.storms():
+            parties = [Party(client, "/party", b"%d" % number) for number, client in enumerate(storm.clients)]
+
+            async def come_and_go(party: Party, stays: bool, storm: Storm = storm) -> None:
+                while not storm.calm:
+                    await party.join()
+                    await storm.pause(2.0)
+                    await party.leave()
+                if stays:
+                    await party.join()
+
+            for number, party in enumerate(parties):
+                storm.begin(come_and_go(party, number < 2))
+            storm.rage(int)
+            self.assertEqual([b"0", b"1"], sorted(storm.server.result(parties[3].members())))
+
+    def test_cache(self) -> None:
+        """A copy that says that it is current is what the servers have, when they have done writing."""
+        for storm in self.storms():
+            caches = [TreeCache(client, "/tree") for client in storm.clients]
+            for cache in caches:
+                storm.server.result(cache.start())
+            paths = ["/tree", "/tree/a", "/tree/b", "/tree/a/c", "/tree/a/d", "/tree/a/d/e"]
+
+            async def write(client: ZooKeeperClient, storm: Storm = storm, paths: list[str] = paths) -> None:
+                while not storm.calm:
+                    path, what = storm.chance.choice(paths), storm.chance.random()
+                    try:
+                        if what < 0.4:
+                            await client.create(path, b"new")
+                        elif what < 0.7:
+                            await client.set(path, b"%f" % what)
+                        else:
+                            await client.delete(path)
+                    except KeeperError:
+                        await storm.pause(0.1)
+
+            for client in storm.clients:
+                storm.begin(write(client))
+            storm.rage(int)
+            storm.server.until(lambda caches=caches: all(cache.current for cache in caches))
+            storm.server.advance(1)
+            client, found = storm.clients[0], {}
+            for path in paths:
+                if storm.server.result(client.exists(path)) is not None:
+                    data, stat = storm.server.result(client.get(path))
+                    names = storm.server.result(client.children(path))
+                    found[path] = data, stat.czxid, stat.mzxid, stat.version, sorted(names)
+            for cache in caches:
+                copy = {}
+                for path in paths:
+                    node = cache.get(path)
+                    if node is not None:
+                        stat = node.stat
+                        copy[path] = node.data, stat.czxid, stat.mzxid, stat.version, sorted(cache.children(path))
+                self.assertEqual(found, copy)
+                self.assertEqual(len(found), len(cache))

@@ -35,7 +35,12 @@ _AT_A_TIME = 500
 
 
 class CachedNode(NamedTuple):
-    """A node as it was last seen."""
+    """
+    A node as it was last read.
+
+    @ivar stat: of that moment: it is read again when its data change, not when children come and go, of which
+        L{TreeCache.children} tells.
+    """
 
     data: bytes | None
     stat: Stat
