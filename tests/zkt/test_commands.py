@@ -8,6 +8,7 @@ import shlex
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.zkt.world import ZktCase
+from zktwisted.errors import NoNodeError
 from zktwisted.zkt.command import COMMANDS, HelpWanted, find_command
 from zktwisted.zkt.shell import overview
 from zktwisted.zkt.status import Problem, Status
@@ -147,6 +148,37 @@ class NodeTests(ZktCase):
         self.assertEqual(["/t", "/t/a", "/t/b", "/t/a/z", "/t/b/c"], json.loads(self.zkt("ls", "-R", "--json", "/t")))
         self.assertIn('"deleted": 5', self.zkt("deleteall", "-b", "1", "--json", "/t"))
         self.assertEqual(Status.USAGE, self.refused("deleteall", "/").status)
+
+    def test_long_names(self) -> None:
+        """What is deleted at once fits into a request, however long the paths are."""
+        self.zkt("create", "/long")
+        for number in range(6):
+            self.zkt("create", f"/long/{number}" + "x" * 200_000)
+        self.zkt("deleteall", "/long")
+        self.assertEqual("[zookeeper]\n", self.zkt("ls"))
+
+    def test_deleted_by_others(self) -> None:
+        """That somebody else deletes there as well does no harm."""
+        for number in range(200):
+            self.zkt("create", "-p", f"/busy/{number:03}")
+        other = self.connected()
+        deleting = self.begin("deleteall", "-b", "20", "/busy")
+        for number in range(100):
+            other.delete(f"/busy/{number:03}").addErrback(lambda failure: failure.trap(NoNodeError))
+        self.assertEqual(0, self.result(deleting))
+        self.assertEqual("[zookeeper]\n", self.zkt("ls"))
+
+    def test_no_server(self) -> None:
+        """Where all servers refuse it ends at once; with --wait not before that time."""
+        for wait, least, most in ((None, 0.0, 2.0), (30.0, 29.0, 31.0)):
+            context = self.make_context(wait=wait)
+            context.access.hosts = "10.0.0.8:2181"
+            before = self.world.now
+            problem = self.refused("ls", context=context)
+            self.assertEqual(Status.NO_CONNECTION, problem.status)
+            self.assertIn("10.0.0.8", str(problem))
+            self.assertTrue(least <= self.world.now - before <= most, self.world.now - before)
+            self.wait(context.close())
 
     def test_json_and_tables(self) -> None:
         """The same values as JSON and as a table."""

@@ -247,7 +247,9 @@ class TransferTests(TreeCase):
         """Of a whole server everything is copied but what the servers keep for themselves."""
         self.grow("/a", "/z")
         self.grow("/gone", client=self.other)
+        self.zkt("setquota", "-n", "5", "/a")
         self.zkt("mirror", "/", f"zk://{THERE}/")
+        self.assertEqual([], self.result(self.other.children("/zookeeper/quota")))
         self.assertEqual(["a", "z", "zookeeper"], sorted(self.result(self.other.children("/"))))
 
     def test_refused(self) -> None:
@@ -414,6 +416,7 @@ class ArchiveTests(SynchronousTestCase):
         head = '{"format": "zktwisted-tree", "version": 1}\n'
         for text, words in (
             ("", "Expecting value"),
+            (head, "no nodes"),
             ("hello\n", "Expecting value"),
             ('{"x": 1}\n', "no export"),
             ('{"format": "zktwisted-tree", "version": 9}\n', "version 9"),

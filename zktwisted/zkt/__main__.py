@@ -1,9 +1,27 @@
-"""C{python -m zktwisted.zkt}: the command, where no script of that name is installed."""
+"""
+Where the process begins: the script C{zkt}, and C{python -m zktwisted.zkt}.
+
+Whoever presses Ctrl-C while the rest is imported gets the same answer as later.
+"""
 
 from __future__ import annotations
 
 import sys
 
-from zktwisted.zkt.main import main
+__all__ = ["run"]
 
-sys.exit(main())
+_INTERRUPTED = 130
+
+
+def run() -> int:
+    """Run the command, and return its exit status."""
+    try:
+        from zktwisted.zkt.main import main
+
+        return main()
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -140,6 +140,8 @@ class FileTree:
         """@param text: name of the file; C{-} for standard input."""
         self.name = "standard input" if text == "-" else text
         self._text = text
+        # At once: whoever writes it may take longer than a session lasts without us.
+        self._spool = _everything(sys.stdin.buffer) if text == "-" else None
 
     def show(self, key: Key) -> str:
         """See L{zktwisted.zkt.trees.Tree}."""
@@ -163,12 +165,16 @@ class FileTree:
                     raise Problem(Status.LOCAL, "it changes while it is read", path=self.name) from None
 
     def _open(self) -> BinaryIO:
-        if self._text != "-":
-            return open(self._text, "rb")
-        spool: Any = tempfile.TemporaryFile()
-        shutil.copyfileobj(sys.stdin.buffer, spool)
-        spool.seek(0)
-        return spool  # type: ignore[no-any-return]
+        return open(self._text, "rb") if self._spool is None else self._spool
+
+
+def _everything(stream: BinaryIO) -> BinaryIO:
+    """Return a file with all that comes."""
+    spool: Any = tempfile.TemporaryFile()
+    shutil.copyfileobj(stream, spool)
+    spool.seek(0)
+    kept: BinaryIO = spool
+    return kept
 
 
 class _Bad(ValueError):
@@ -239,6 +245,8 @@ def _index_document(file: BinaryIO) -> tuple[Places, list[Any]]:
 
 def _checked(places: Places) -> Places:
     """Put nodes in order, and refuse what is no tree."""
+    if not places:
+        raise _Bad(0, "there are no nodes in it")
     places.sort()
     known: set[Key] = set()
     for key, _, number in places:
@@ -289,7 +297,7 @@ class FileWriter:
 
     def begin(self) -> None:
         """See L{LinesWriter}."""
-        self._file = open(self._partial, "w", encoding="utf-8")
+        self._file = open(self._partial, "x", encoding="utf-8")
         header = json.dumps(_header(self._root))
         self._file.write(header[:-1] + ', "nodes": [' if self._document else header + "\n")
 
@@ -402,8 +410,6 @@ class DirectoryWriter:
             )
         self._path = path
         self._partial = path.with_name(path.name + ".partial")
-        if self._partial.exists():
-            shutil.rmtree(self._partial)
         self._waiting: Record | None = None
 
     def begin(self) -> None:

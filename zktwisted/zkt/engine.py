@@ -61,6 +61,8 @@ class Engine:
             self.reactor.callFromThread(self.reactor.stop)
             self._thread.join()
             self._thread = None
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
 
     # -- signals
 

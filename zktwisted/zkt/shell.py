@@ -94,6 +94,8 @@ class Shell:
                 try:
                     line = self._reader.read(self._prompt())
                 except KeyboardInterrupt:
+                    if not self._interactive:
+                        raise
                     # An empty line instead of the one that was begun.
                     self._say("")
                     continue

@@ -87,6 +87,7 @@ class _Change:
         self._held: Record | None = None
         self._doomed: list[Key] = []
         self._ours: tuple[ACL, ...] = ()
+        self.rows: list[dict[str, Any]] = []
         self.counts = dict.fromkeys(("created", "changed", "acls", "deleted", "same", "left"), 0)
 
     async def run(self, source: Any, progress: Progress) -> None:
@@ -206,7 +207,10 @@ class _Change:
         elif record is not None:
             value["size"] = record.size
             text += f"  ({show_size(record.size)})"
-        self._context.show(value, text + "\n")
+        if self._context.output == "table":
+            self.rows.append(value)
+        else:
+            self._context.show(value, text + "\n")
 
 
 def _lets_create(acl: Any) -> bool:
@@ -219,9 +223,7 @@ async def _make_like(context: Context, source: Any, target: LiveTree, args: Name
         one, other = source.root.rstrip("/") + "/", target.root.rstrip("/") + "/"
         if one.startswith(other) or other.startswith(one):
             raise Problem(Status.USAGE, f"{source.root} and {target.root} are in one another")
-    if isinstance(source, LiveTree):
-        if await source.client.exists(source.root) is None:
-            raise NoNodeError(path=source.name)
+    target.required = False
     change = _Change(context, target, args, delete)
     verb = "compared" if args.dry_run else "copied"
     with Progress(context, verb, await _total(context, source)) as progress:
@@ -232,8 +234,9 @@ async def _make_like(context: Context, source: Any, target: LiveTree, args: Name
         ("same", "the same"), ("left", "only there"),
     ) if counts[name] or name == "created"]  # fmt: skip
     would = "would be: " if args.dry_run else ""
-    if context.output == "table" or not (args.dry_run or args.verbose) or context.output == "text":
-        context.show(counts, f"{would}{', '.join(words)}\n")
+    if change.rows:
+        context.show(change.rows, "")
+    context.show(counts, f"{would}{', '.join(words)}\n")
 
 
 @command(

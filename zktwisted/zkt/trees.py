@@ -67,6 +67,7 @@ class LiveTree:
 
     @ivar client: connected.
     @ivar root: path of its top.
+    @ivar required: whether it is an error that there is no such node; else it is a tree without nodes.
     """
 
     def __init__(
@@ -82,13 +83,14 @@ class LiveTree:
         self.client = client
         self.root = root
         self.name = root
+        self.required = True
 
     def show(self, key: Key) -> str:
         """See L{Tree}."""
         return at(self.root, key)
 
     async def records(self) -> AsyncGenerator[Record, None]:
-        """See L{Tree}; a tree whose root is not there has no nodes."""
+        """See L{Tree}."""
         walk = Walk(self._context, self.client, self.root, data=True, acl=self._acls, skip=lambda path: path == _OWN)
         async with aclosing(walk.nodes()) as nodes:
             try:
@@ -98,7 +100,9 @@ class LiveTree:
                     if self._ephemerals or not node.stat.ephemeralOwner:
                         yield Record(node.key, node.data, node.acl)
             except NoNodeError:
-                return
+                # Whoever mirrors what is not there would delete everything.
+                if self.required:
+                    raise NoNodeError(path=self.name) from None
 
     async def total(self) -> int | None:
         """Return how many nodes there are, about; C{None} if the server does not say."""
