@@ -8,6 +8,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from queue import Queue
 
 import pytest
 from kazoo.client import KazooClient
@@ -218,6 +219,7 @@ def test_chroot(server: TestServer, connect: MakeClient) -> None:
     server.stop_member()
     with pytest.raises(ValueError, match="no server runs"):
         server.chroot()
+    server.heal()
     server.start()
     assert server.mode() == "standalone"
 
@@ -317,16 +319,16 @@ def test_fail_keeps_the_order(server: TestServer, connect: MakeClient) -> None:
     """Requests under way at a time are answered in their order, the failed one between the others."""
     client = connect()
     server.fail(Code.NOAUTH, op="create", path="/7")
-    done: list[int] = []
+    done: Queue[int] = Queue()
     results = []
     for number in range(20):
         result = client.create_async(f"/{number}")
-        result.rawlink(lambda _, number=number: done.append(number))
+        result.rawlink(lambda _, number=number: done.put(number))
         results.append(result)
     for result in results:
         result.wait(PATIENCE)
     assert [number for number, result in enumerate(results) if result.exception is not None] == [7]
-    assert done == list(range(20))
+    assert [done.get(timeout=PATIENCE) for _ in results] == list(range(20))
 
 
 def test_fail_nonsense(server: TestServer) -> None:

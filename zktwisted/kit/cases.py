@@ -6,6 +6,7 @@ Knows when the servers of tests start and stop, and nothing about what is done t
 
 from __future__ import annotations
 
+import atexit
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from zktwisted.kit.threaded import TestServer
@@ -45,6 +46,10 @@ class ZooKeeperMixin(_Case):
     def setUp(self) -> None:
         """Clean it."""
         super().setUp()
+        case = type(self)
+        if "zk_server" not in vars(case):  # trial runs no setUpClass
+            case.zk_server = TestServer(**case.zk_options).start()
+            atexit.register(case.zk_server.stop)
         self.zk_server.clean()
 
     @property
