@@ -124,6 +124,7 @@ def test_install(built: Path, neighbour: Path, kind: str, tmp_path: Path) -> Non
     options = run(twist, "zookeeper", "--help", cwd=tmp_path)
     for option in ("--config=", "--data-dir=", "--client-endpoint=", "--check-config"):
         assert option in options
+    assert "\n  mirror " in run(home / "bin" / "zkt", "help", cwd=tmp_path)
 
     core = "from importlib.metadata import requires; print([r for r in requires('zktwisted') if 'extra' not in r])"
     assert run(python, "-c", core, cwd=tmp_path).strip() == "['twisted>=24.3', 'zope-interface>=5']"

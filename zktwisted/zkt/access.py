@@ -89,11 +89,11 @@ async def set_acl(context: Context, args: Namespace) -> None:
         stat = await client.set_acl(path, acl, args.version)
         context.show(stat_json(stat), stat_text(stat) if args.stat else "")
         return
-    # From below: whoever may not look any more once it is changed has seen all by then.
+    # All are known before the first is changed, which may be the last that we see of what is below it.
     found = [each async for level in levels(context, client, path) for each in level]
     window = Window()
     try:
-        for each in reversed(found):
+        for each in found:
             await window.add(client.set_acl(each, acl, args.version))
         await window.drained()
     finally:
