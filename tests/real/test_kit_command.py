@@ -48,7 +48,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
     yield start
     for process in started:
         with process:
-            process.kill()
+            process.terminate()
 
 
 def line_of(process: subprocess.Popen[str]) -> str:
