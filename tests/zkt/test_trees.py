@@ -143,7 +143,7 @@ class SearchTests(TreeCase):
         self.assertEqual(["/f", "/f/open", "/f/secret"], self.find())
         self.assertEqual(["/f/secret"], self.find("--name", "s*"))
         self.assertEqual("", self.screen.told)
-        self.assertEqual(["/f", "/f/open"], self.find("--data", "x"))
+        self.assertEqual(["/f", "/f/open"], self.find("--max-size", "1"))
         self.assertEqual("find: /f/secret: its ACL does not permit looking at it\n", self.screen.told)
         self.assertIn(" secret  (not readable)\n", self.zkt("tree", "/f"))
         self.assertEqual("name    size", self.zkt("ls", "-l", "/f")[:12])
