@@ -17,7 +17,13 @@ class LocalClientTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.service = ZooKeeperService(
-            self.clock, ServerConfig(), [], store="memory", monotonic=self.clock.seconds
+            self.clock,
+            ServerConfig(),
+            [],
+            store="memory",
+            monotonic=self.clock.seconds,
+            # Session ids are made of it: a start within the same millisecond would make the same again.
+            wall_ms=lambda: int(self.clock.seconds() * 1000),
         )
         self.service.startService()
         self.addCleanup(self.stop)
