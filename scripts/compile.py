@@ -26,9 +26,10 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 MODULES = (
     "edge/connection edge/protocol edge/requests "
     "server/admission server/leader server/learner server/namespaces server/processors "
-    "server/readonly server/replies server/roles server/standalone server/sync "
+    "server/readonly server/replies server/roles server/standalone server/sync store/txnlog "
     "tree/acl tree/datatree tree/fused tree/paths tree/proposal tree/reads tree/replay tree/sessions "
-    "tree/watches tree/znode"
+    "tree/watches tree/znode wire/quorum "
+    "zab/effects zab/joining zab/leader zab/learner zab/links zab/machine zab/observer_master zab/quorum zab/sync"
 ).split()
 
 
@@ -55,7 +56,7 @@ class CompileHook(BuildHookInterface[Any]):
         work = Path(mkdtemp(prefix="zktwisted-compile-"))
         self._work = str(work)
         shutil.copytree(Path(self.root) / "zktwisted", work / "zktwisted", ignore=shutil.ignore_patterns("*.so"))
-        (work / "mypy.ini").write_text("[mypy]\nplugins = mypy_zope:plugin\n", encoding="utf-8")
+        (work / "mypy.ini").write_text("[mypy]\nplugins = mypy_zope:plugin\nfollow_imports = silent\n", encoding="utf-8")
         paths = [f"zktwisted/{module}.py" for module in MODULES]
         subprocess.run(
             [sys.executable, "-m", "mypyc", "--ignore-missing-imports", *paths],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from types import SimpleNamespace
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -684,10 +685,14 @@ class TimeTests(DriverCase):
         """What becomes due earlier than what was waited for is done in time."""
         driver = self.lead(self.three, self.one)
         ticks: list[float] = []
-        machine: Any = driver.machine
-        self.patch(machine, "tick", ticks.append)
         due = [100.0]
-        self.patch(machine, "deadline", lambda: None if ticks else due[0])
+        machine = SimpleNamespace(
+            tick=ticks.append,
+            deadline=lambda: None if ticks else due[0],
+            take=list,
+            disconnected=lambda channel, now: None,
+        )
+        self.patch(driver, "machine", machine)
         self.clock.pump([0.5] * 4)
         for due[0] in (50.0, 5.0, 30.0, 4.0):
             driver.perform()

@@ -195,7 +195,7 @@ class Learner(Machine):
             step()
         except ProtocolError as e:
             self._refuse(e)
-        while self._waiting and self._awaited is None and not self.ended:
+        while self._waiting and not self.busy and not self.ended:
             self.receive(self._waiting.popleft(), now)
 
     def failed(self, token: int, reason: str, now: float) -> None:
