@@ -642,6 +642,32 @@ class EndTests(ClientCase):
         assert second.request is not None
         self.assertEqual(0, second.request.session_id)
 
+    def test_started_while_closing(self) -> None:
+        """It begins anew when the end has come; who changes his mind again has it closed."""
+        client, connection, server = self.scripted()
+        closed = client.close()
+        self.failureResultOf(client.when_connected(), SessionExpiredError)
+        connected = client.connect()
+        self.asked(connection, 1)
+        self.assertNoResult(connected)
+        connection.answer(1)
+        self.result(closed)
+        self.until(lambda: len(server.connections) == 2 and server.connections[1].request)
+        again = server.connections[1]
+        assert again.request is not None
+        self.assertEqual(0, again.request.session_id)
+        again.greet(session_id=2)
+        self.assertEqual(State.CONNECTED, self.result(connected))
+        client.close()
+        waiting = client.connect()
+        closed = client.close()
+        self.asked(again, 1)
+        again.answer(again.asked[0][0])
+        self.result(closed)
+        self.failureResultOf(waiting, SessionExpiredError)
+        self.pass_time(10)
+        self.assertEqual((State.CLOSED, 2), (client.state, len(server.connections)))
+
     def test_closed_without_an_answer(self) -> None:
         """A server that does not answer does not keep the client from closing."""
         client, connection, _ = self.scripted()

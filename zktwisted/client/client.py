@@ -134,7 +134,7 @@ class ZooKeeperClient(Service):
             max_frame=max_frame,
             entropy=entropy or Random(),
             resume=session,
-            login=None if sasl is None else partial(Login, *sasl),
+            login=None if sasl is None else lambda: Login(*sasl),
         )
         for scheme, data in auth:
             # Who gave them with the rest hears of a failure by the state.

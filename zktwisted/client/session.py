@@ -145,6 +145,7 @@ class Session:
         self._listeners: dict[Listener, None] = {}
         self._waiters: list[Deferred[State]] = []
         self._stopping: list[Deferred[None]] | None = None
+        self._again = False
         self.state = State.CLOSED
         self.timeout = timeout
         self.session_id, self.password = resume or (0, _NO_PASSWORD)
@@ -177,12 +178,8 @@ class Session:
     def when_connected(self) -> Deferred[State]:
         """Return what fires with the state as soon as requests are answered, and fails if that will never be."""
         waiter: Deferred[State] = Deferred()
-        if self.state.connected:
-            waiter.callback(self.state)
-        elif self.ended:
-            waiter.errback(self._refusal())
-        else:
-            self._waiters.append(waiter)
+        self._waiters.append(waiter)
+        self._tell_waiters()
         return waiter
 
     def _refusal(self) -> KeeperError:
@@ -192,22 +189,29 @@ class Session:
         self.state = state
         for listener in list(self._listeners):
             call(listener, state)
-        if state is self.state and state is not State.CONNECTING:
-            waiters, self._waiters = self._waiters, []
-            if not (state.connected or self.ended):
-                self._waiters = waiters
-                return
-            for waiter in waiters:
-                if not waiter.called:
-                    if state.connected:
-                        waiter.callback(state)
-                    else:
-                        waiter.errback(self._refusal())
+        if state is self.state:
+            self._tell_waiters()
+
+    def _tell_waiters(self) -> None:
+        """Tell whoever waits for a connection that there is one, or that there will be none."""
+        connected = self.state.connected and not self.ended
+        if not connected and (self._again or not self.ended):
+            return
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.called:
+                if connected:
+                    waiter.callback(self.state)
+                else:
+                    waiter.errback(self._refusal())
 
     # -- beginning and end
 
     def start(self) -> None:
-        """Connect, and stay connected."""
+        """Connect, and stay connected; while the end is under way, after it."""
+        if self._stopping is not None:
+            self._again = True
+            return
         if self.state in (State.CONNECTING, State.CONNECTED, State.CONNECTED_READ_ONLY):
             return
         self.line.refusal = None
@@ -218,7 +222,9 @@ class Session:
         """End the session and the connection; what was asked before is answered before."""
         done: Deferred[None] = Deferred()
         if self._stopping is not None:
+            self._again = False
             self._stopping.append(done)
+            self._tell_waiters()
         else:
             self._stopping = [done]
             Deferred.fromCoroutine(self._stop()).addErrback(lambda failure: log.failure("while closing", failure))
@@ -237,6 +243,9 @@ class Session:
         stopping, self._stopping = self._stopping, None
         for done in stopping or ():
             done.callback(None)
+        if self._again:
+            self._again = False
+            self.start()
 
     def _over(self, state: State) -> None:
         """Nothing more comes: tell everybody who waits for something."""
