@@ -56,7 +56,9 @@ class CompileHook(BuildHookInterface[Any]):
         work = Path(mkdtemp(prefix="zktwisted-compile-"))
         self._work = str(work)
         shutil.copytree(Path(self.root) / "zktwisted", work / "zktwisted", ignore=shutil.ignore_patterns("*.so"))
-        (work / "mypy.ini").write_text("[mypy]\nplugins = mypy_zope:plugin\nfollow_imports = silent\n", encoding="utf-8")
+        # What is not compiled is not judged either: which stubs there are is the machine's affair.
+        settings = "[mypy]\nplugins = mypy_zope:plugin\nfollow_imports = silent\n"
+        (work / "mypy.ini").write_text(settings, encoding="utf-8")
         paths = [f"zktwisted/{module}.py" for module in MODULES]
         subprocess.run(
             [sys.executable, "-m", "mypyc", "--ignore-missing-imports", *paths],
