@@ -1,8 +1,8 @@
 """Apache ZooKeeper's own server, to compare with: 3.8.0 as Debian packages it, and 3.9.5 from the jars that
 PyPI's ``pyspark`` ships.
 
-The download for 3.9.5 is hundreds of megabytes, so it is only made when ``ZKTWISTED_JAVA_395=1`` says so; its jars are
-kept in the user's cache directory and found there from then on.
+The download for 3.9.5 is hundreds of megabytes, so it is only made by ``python -m tests.interop.java``, which ``tox``
+runs before the tests, and when ``ZKTWISTED_JAVA_395=1`` says so; its jars are kept in the user's cache directory.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ DEBIAN_JARS = tuple(
 )
 PYSPARK = "pyspark==4.3.0"
 WANTED_JARS = ("zookeeper", "netty", "slf4j-api", "metrics-core", "snappy-java", "commons-", "audience")
-HOW_TO_395 = "the jars of Apache ZooKeeper 3.9.5 are not here; ZKTWISTED_JAVA_395=1 fetches them"
+HOW_TO_395 = "the jars of Apache ZooKeeper 3.9.5 are not here; ZKTWISTED_JAVA_395=1 tox -e interop fetches them"
 FETCH_SECONDS = 300.0
 FOREIGN_JARS = ("osx", "windows", "aarch", "riscv")
 
@@ -69,8 +69,6 @@ def class_path(version: str) -> str | None:
         return ":".join(map(str, DEBIAN_JARS)) if DEBIAN_JARS[0].exists() else None
     if version == "3.9.5":
         jars = cache_directory()
-        if not jars.is_dir() and os.environ.get("ZKTWISTED_JAVA_395") == "1":
-            _fetch_395(jars)
         return f"{jars}/*" if jars.is_dir() else None
     raise ValueError(f"no Java server of version {version!r} is known here")
 
@@ -100,3 +98,8 @@ class JavaServer(ServerProcess):
         flags = [f"-D{name}={value}" for name, value in self.properties.items()]
         jvm = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto"]
         return ["java", *jvm, *flags, "-cp", path, MAIN_CLASS, str(config_file)]
+
+
+if __name__ == "__main__":
+    if os.environ.get("ZKTWISTED_JAVA_395") == "1" and not cache_directory().is_dir():
+        _fetch_395(cache_directory())
