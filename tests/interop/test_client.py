@@ -486,17 +486,23 @@ def test_expired(run: Any, relay: Relay) -> None:
     run(program)
 
 
-def test_session_of_another(run: Any) -> None:
-    """One client goes on with the session of another, which a server then disconnects."""
+@with_sockets
+def test_session_of_another(run: Any, relay: Relay) -> None:
+    """One client goes on with the session of another that is away, and may end it."""
 
     async def program(zoo: Zoo, zk: ZooKeeperClient) -> None:
-        first = await zoo.connected(chroot=zk.chroot, renew=False)
+        first = await zoo.connected(f"{HOST}:{relay.port}{zk.chroot}", renew=False)
         states = Told()
         first.listen(states)
         await first.create("/mine", ephemeral=True)
-        heir = await zoo.connected(chroot=zk.chroot, session=first.session)
-        assert heir.session_id == first.session_id or State.CONNECTING in states.values
+        session = first.session
+        relay.cut()
+        await states.until(lambda values: State.CONNECTING in values)
+        heir = await zoo.connected(chroot=zk.chroot, session=session)
+        assert heir.session_id == session[0]
+        assert await heir.get_ephemerals() == ["/mine"]
         await heir.close()
+        relay.heal()
         await states.until(lambda values: State.EXPIRED in values)
         assert await zk.exists("/mine") is None
 
