@@ -52,10 +52,11 @@ class CompileHook(BuildHookInterface[Any]):
         """Compile, and name the results as parts of the wheel."""
         if version == "editable" or not asked_for():
             return
-        # Away from the sources: mypyc leaves much behind.
+        # Away from the sources: mypyc leaves much behind.  Bytecode may come and go while others run there.
         work = Path(mkdtemp(prefix="zktwisted-compile-"))
         self._work = str(work)
-        shutil.copytree(Path(self.root) / "zktwisted", work / "zktwisted", ignore=shutil.ignore_patterns("*.so"))
+        unwanted = shutil.ignore_patterns("*.so", "__pycache__")
+        shutil.copytree(Path(self.root) / "zktwisted", work / "zktwisted", ignore=unwanted)
         # What is not compiled is not judged either: which stubs there are is the machine's affair.
         settings = "[mypy]\nplugins = mypy_zope:plugin\nfollow_imports = silent\n"
         (work / "mypy.ini").write_text(settings, encoding="utf-8")
