@@ -239,6 +239,21 @@ class AccessTests(ZktCase):
         self.zkt("setAcl", "-R", "/r", "world:anyone:a")
         self.assertEqual("'world,'anyone\n: a\n", self.zkt("getAcl", "/r/a/b"))
 
+    def test_credentials_of_the_command_line(self) -> None:
+        """They are accepted, or not, before anything else is asked."""
+        self.zkt("create", "/a", "x", "digest:ann:7RJfAeIvrl4zdj6sS2fXrQHDvHM=:r")
+        self.assertEqual(Status.DENIED, self.refused("get", "/a").status)
+        ann = self.make_context(auth=(("digest", "ann:secret"),))
+        self.assertEqual("x\n", self.zkt("get", "/a", context=ann))
+        late = self.make_context(auth=(("digest", "ann:secret"),))
+        self.network.refuse("10.0.0.100", "10.0.0.1")
+        self.assertEqual(Status.NO_CONNECTION, self.refused("get", "/a", context=late).status)
+        self.network.heal()
+        self.assertEqual("x\n", self.zkt("get", "/a", context=late))
+        wrong = self.make_context(auth=(("nonsense", "x"), ("digest", "ann:secret")))
+        self.assertIn("credentials", str(self.refused("create", "/b", context=wrong)))
+        self.assertEqual(Status.NO_NODE, self.refused("get", "/b").status)
+
     def test_wrong_credentials(self) -> None:
         """They end the session, and say so; the credentials are not shown."""
         problem = self.refused("addauth", "nonsense", "top-secret")

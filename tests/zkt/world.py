@@ -58,7 +58,7 @@ class MemoryAccess(Access):
 
     def client(self, reactor: Any, hosts: str | None = None) -> ZooKeeperClient:
         address = (hosts or self.hosts).partition(":")[0]
-        return self.case.client(address, start=False, auth=self.auth)
+        return self.case.client(address, start=False)
 
 
 class ZktCase(ClientCase):

@@ -67,13 +67,22 @@ class Access:
                 reactor,
                 self.hosts if hosts is None else hosts,
                 session_timeout=self.timeout,
-                auth=self.auth,
                 read_only=self.read_only,
                 max_frame=self.max_frame,
                 **options,
             )
         except ValueError as error:
             raise Problem(Status.USAGE, str(error), hint="write HOST:PORT,HOST:PORT/CHROOT") from None
+
+    async def introduce(self, client: ZooKeeperClient) -> None:
+        """
+        Say who we are, and wait until that is accepted.
+
+        Nothing is asked before: a server that does not accept it may close the connection with a request unread, and
+        the reason is lost with it.
+        """
+        for scheme, data in self.auth:
+            await client.add_auth(scheme, data)
 
     async def ready(self, reactor: Any, client: ZooKeeperClient, hosts: str | None = None) -> None:
         """
@@ -119,7 +128,8 @@ class _Patience:
 
     def __init__(self, client: ZooKeeperClient, servers: int, waiting: Deferred[State]) -> None:
         self._client = client
-        self._servers = servers
+        # In a shell there may have been attempts before; they say nothing of now.
+        self._enough = client.failures + servers
         self._waiting = waiting
         self._look = LoopingCall(self._looked)
         self.over = False
@@ -135,7 +145,7 @@ class _Patience:
             self._look.stop()
 
     def _looked(self) -> None:
-        if self._client.failures >= self._servers:
+        if self._client.failures >= self._enough:
             self.over = True
             self.end()
             self._waiting.cancel()

@@ -68,6 +68,7 @@ class Context:
         self.now: Callable[[], float] = time.time
         self.prog = "zkt "
         self._client: ZooKeeperClient | None = None
+        self._introduced = False
         self._others: dict[str, ZooKeeperClient] = {}
 
     # -- clients
@@ -89,19 +90,33 @@ class Context:
         @raise Problem: there is no connection.
         """
         if self._client is None:
-            self._client = self.access.client(self.reactor)
-            if self.shell is not None:
-                self.shell.watch_states(self._client)
+            self._take(self.access.client(self.reactor))
         elif self._client.state in (State.CLOSED, State.AUTH_FAILED) and self.shell is not None:
             raise Problem(Status.NO_CONNECTION, "not connected", hint="connect HOST:PORT")
-        await self.access.ready(self.reactor, self._client)
+        assert self._client is not None
+        await self._connected(self._client)
         return self._client
+
+    def _take(self, client: ZooKeeperClient) -> None:
+        """Have another client."""
+        self._client = client
+        self._introduced = False
+        if self.shell is not None:
+            self.shell.watch_states(client)
+
+    async def _connected(self, client: ZooKeeperClient) -> None:
+        """Connect, and say who we are, if that has not been done."""
+        await self.access.ready(self.reactor, client)
+        if not self._introduced:
+            await self.access.introduce(client)
+            self._introduced = True
 
     async def other_client(self, hosts: str) -> ZooKeeperClient:
         """Return a client of other servers, connected; it lives until the command is over."""
         if hosts not in self._others:
-            self._others[hosts] = self.access.client(self.reactor, hosts)
-        await self.access.ready(self.reactor, self._others[hosts], hosts)
+            client = self._others[hosts] = self.access.client(self.reactor, hosts)
+            await self.access.ready(self.reactor, client, hosts)
+            await self.access.introduce(client)
         return self._others[hosts]
 
     async def close_others(self) -> None:
@@ -121,10 +136,8 @@ class Context:
         made = self.access.client(self.reactor, hosts)
         await self.close()
         self.access.hosts = hosts
-        self._client = made
-        if self.shell is not None:
-            self.shell.watch_states(made)
-        await self.access.ready(self.reactor, made)
+        self._take(made)
+        await self._connected(made)
 
     # -- showing
 
