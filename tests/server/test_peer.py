@@ -17,7 +17,7 @@ from zktwisted.server.peer import PeerExit
 from zktwisted.server.service import ZooKeeperService
 from zktwisted.testing.clock import World
 from zktwisted.testing.disk import MemoryDisk
-from zktwisted.testing.ensemble import MemoryEnsemble, MemoryServer
+from zktwisted.testing.ensemble import MemoryEnsemble, MemoryMember
 from zktwisted.testing.network import MemoryNetwork
 from zktwisted.testing.simulated import Operation, SimulatedClient
 from zktwisted.wire import ops, proto
@@ -49,7 +49,7 @@ class PeerCase(SynchronousTestCase):
     def create(self, ensemble: MemoryEnsemble, client: SimulatedClient, path: bytes) -> None:
         self.assertTrue(self.ask(ensemble, client, ops.CREATE, proto.CreateRequest(path, b"x", proto.OPEN_ACL, 0)).ok)
 
-    def has(self, server: MemoryServer, path: bytes) -> bool:
+    def has(self, server: MemoryMember, path: bytes) -> bool:
         return path in server.core.tree.nodes
 
 
@@ -403,7 +403,7 @@ class StartTests(PeerCase):
 class EmptyTests(PeerCase):
     """A server without data among others that have some (db.autocreate)."""
 
-    def without_data(self, **settings: Any) -> tuple[MemoryEnsemble, MemoryServer]:
+    def without_data(self, **settings: Any) -> tuple[MemoryEnsemble, MemoryMember]:
         ensemble = self.ensemble(start=False)
         for sid in (2, 3):
             ensemble.restart(sid)

@@ -24,7 +24,7 @@ from zktwisted.wire import ops
 from zktwisted.wire.ops import show_zxid, zxid_epoch
 
 if TYPE_CHECKING:
-    from zktwisted.testing.ensemble import MemoryEnsemble, MemoryServer
+    from zktwisted.testing.ensemble import MemoryEnsemble, MemoryMember
 
 __all__ = ["Closing", "ServerChecker", "Violation"]
 
@@ -97,7 +97,7 @@ class ServerChecker:
 
     # -- listening in
 
-    def born(self, server: MemoryServer, core: Any) -> None:
+    def born(self, server: MemoryMember, core: Any) -> None:
         """A process is about to start: listen in on it."""
         begin, apply, replayed, prepare = core.begin, core.apply, core.replayed, core.prepare.prepare
 
@@ -128,7 +128,7 @@ class ServerChecker:
         if self._enabled:
             core.apply, core.replayed, core.prepare.prepare = applied, applied_at_once, prepared
 
-    def stopped(self, server: MemoryServer) -> None:
+    def stopped(self, server: MemoryMember) -> None:
         """A process has stopped in order: it must have cleared up."""
         # What a disk has begun it finishes, whoever is still interested.
         left = [call for call in server.clock.getDelayedCalls() if not _of_disk(call)]
@@ -140,7 +140,7 @@ class ServerChecker:
         if connections or server.host.ports:
             self._complain(f"server {server.sid} has stopped and left open: {connections} {server.host.ports}")
 
-    def _begun(self, server: MemoryServer, role: str, before: int, zxid: int) -> None:
+    def _begun(self, server: MemoryMember, role: str, before: int, zxid: int) -> None:
         ensemble = self._ensemble
         ensemble.note(f"server {server.sid} serves as {role} behind {show_zxid(zxid)}, had {show_zxid(before)}")
         if role == "standalone":
@@ -163,7 +163,7 @@ class ServerChecker:
                     f" its history ends with {show_zxid(before)}"
                 )
 
-    def _check_base(self, server: MemoryServer, epoch: int, base: int) -> None:
+    def _check_base(self, server: MemoryMember, epoch: int, base: int) -> None:
         """With NEWLEADER a quorum has the leader's history on disk, and only then its epoch is current there."""
         entry = self.entries.get(base)
         if entry is None:
@@ -198,7 +198,7 @@ class ServerChecker:
             ends[epoch] = base
         return ends
 
-    def _prepared(self, server: MemoryServer, header: Any, entry: bytes) -> None:
+    def _prepared(self, server: MemoryMember, header: Any, entry: bytes) -> None:
         self._known(header.zxid, entry)
         if header.type == ops.CLOSE_SESSION:
             now = self._ensemble.world.now
@@ -214,7 +214,7 @@ class ServerChecker:
         if self.entries.setdefault(zxid, entry) != entry:
             self._complain(f"two transactions are called {show_zxid(zxid)}")
 
-    def _applied(self, server: MemoryServer, core: Any, zxid: int, entry: bytes, before: _State, last: int) -> None:
+    def _applied(self, server: MemoryMember, core: Any, zxid: int, entry: bytes, before: _State, last: int) -> None:
         after = _state(core)
         self._known(zxid, entry)
         same_epoch = zxid_epoch(last) == zxid_epoch(zxid)
@@ -254,7 +254,7 @@ class ServerChecker:
         if self._ensemble.network.errors:
             raise Violation(f"a protocol failed: {self._ensemble.network.errors[0].getTraceback()}")
 
-    def _check_epochs(self, server: MemoryServer) -> None:
+    def _check_epochs(self, server: MemoryMember) -> None:
         files, sid = server.disk.files, server.sid
         accepted, current = files.get(_ACCEPTED, b""), files.get(_CURRENT, b"")
         before = self._epochs.get(sid, (b"", b""))
@@ -268,7 +268,7 @@ class ServerChecker:
         if accepted and int(current or 0) > int(accepted):
             self._complain(f"the epoch {current!r} is current on server {sid}, where {accepted!r} is accepted")
 
-    def _take_up(self, server: MemoryServer, epoch: int) -> None:
+    def _take_up(self, server: MemoryMember, epoch: int) -> None:
         files = server.disk.files
         if epoch not in self.bases:
             self._took_up[server.sid, epoch] = dict(files)
@@ -277,7 +277,7 @@ class ServerChecker:
         if base in self.entries and _logs(server) and not _holds(files, base, self.entries[base]):
             self._complain(f"epoch {epoch} became current on server {server.sid} without {show_zxid(base)}")
 
-    def _check_state(self, server: MemoryServer) -> None:
+    def _check_state(self, server: MemoryMember) -> None:
         core = server.core
         if core.role is None or core.role.name == "read-only":
             return
@@ -317,7 +317,7 @@ class ServerChecker:
         return [(zxid, self.entries[zxid]) for zxid in found]
 
 
-def _logs(server: MemoryServer) -> bool:
+def _logs(server: MemoryMember) -> bool:
     """Say whether a server keeps a log: an observer need not."""
     return server.config.sync_enabled or not server.config.observer
 

@@ -33,7 +33,7 @@ from zktwisted.testing.disk import MemoryDisk
 from zktwisted.testing.network import MemoryHost, MemoryNetwork
 from zktwisted.testing.simulated import Entry, Operation, SimulatedClient
 
-__all__ = ["MemoryEnsemble", "MemoryServer"]
+__all__ = ["MemoryEnsemble", "MemoryMember"]
 
 CLIENT_PORT, QUORUM_PORT, ELECTION_PORT = 2181, 2888, 3888
 
@@ -68,7 +68,7 @@ class _Nowhere:
         return Deferred()
 
 
-class MemoryServer:
+class MemoryMember:
     """
     One server of a L{MemoryEnsemble}: its machine, its disk, and the process that runs there, if one does.
 
@@ -100,7 +100,7 @@ class MemoryServer:
         self._stopping = False
 
     def __repr__(self) -> str:
-        return f"<MemoryServer {self.sid} {self.mode}>"
+        return f"<MemoryMember {self.sid} {self.mode}>"
 
     @property
     def up(self) -> bool:
@@ -305,7 +305,7 @@ class MemoryEnsemble:
         self._hash = blake2b(digest_size=16)
         self.checker = ServerChecker(self, enabled=check)
         self.members = settings["ensemble"] if settings and "ensemble" in settings else members(servers, observers)
-        self.servers: dict[int, MemoryServer] = {}
+        self.servers: dict[int, MemoryMember] = {}
         for member in self.members.members:
             self._add_server(member, settings or {})
         self.world.after_step = self._after_step
@@ -324,7 +324,7 @@ class MemoryEnsemble:
             file_latency=lambda: entropy.uniform(*latency),
         )
         config = ServerConfig(**{**_SETTINGS, **settings, "ensemble": self.members, "myid": member.sid})
-        self.servers[member.sid] = MemoryServer(self, config, host, disk)
+        self.servers[member.sid] = MemoryMember(self, config, host, disk)
 
     def start(self) -> None:
         """Start the servers that do not run."""
@@ -376,7 +376,7 @@ class MemoryEnsemble:
 
     # -- what there is to be seen
 
-    def leader(self) -> MemoryServer | None:
+    def leader(self) -> MemoryMember | None:
         """Return the server that leads and serves, the newest where an old one knows no better; C{None} for none."""
         leading = [server for server in self.servers.values() if server.serving and server.mode == "leader"]
         return max(leading, key=lambda server: self.checker.epoch_of(server.sid), default=None)
@@ -385,7 +385,7 @@ class MemoryEnsemble:
         """Return what each server is."""
         return {sid: server.mode for sid, server in self.servers.items()}
 
-    def serving(self) -> list[MemoryServer]:
+    def serving(self) -> list[MemoryMember]:
         """Return the servers that answer clients."""
         return [server for server in self.servers.values() if server.serving]
 
@@ -426,11 +426,11 @@ class MemoryEnsemble:
     # -- faults
 
     def crash(self, sid: int, *, power: bool = False) -> None:
-        """See L{MemoryServer.crash}."""
+        """See L{MemoryMember.crash}."""
         self.servers[sid].crash(power=power)
 
     def restart(self, sid: int) -> None:
-        """See L{MemoryServer.restart}."""
+        """See L{MemoryMember.restart}."""
         self.servers[sid].restart()
 
     def power_loss(self) -> None:

@@ -19,7 +19,7 @@ from zktwisted.testing.simulated import Operation, SimulatedClient
 from zktwisted.wire import ops, proto
 
 if TYPE_CHECKING:
-    from zktwisted.testing.ensemble import MemoryEnsemble, MemoryServer
+    from zktwisted.testing.ensemble import MemoryEnsemble, MemoryMember
 
 __all__ = ["Trouble", "Workload"]
 
@@ -209,17 +209,17 @@ class Trouble:
                 self._later(self._entropy.uniform(0.1, 3.0), partial(self._revive, server))
         ensemble.world.clock.callLater(0.5, self._look_after)
 
-    def _revive(self, server: MemoryServer) -> None:
+    def _revive(self, server: MemoryMember) -> None:
         if server.service is None:
             server.restart()
 
-    def _server(self) -> MemoryServer | None:
+    def _server(self) -> MemoryMember | None:
         running = [server for server in self._ensemble.servers.values() if server.up and not server.frozen]
         return self._entropy.choice(running) if running else None
 
     # -- processes and machines
 
-    def _kill(self, server: MemoryServer | None = None) -> None:
+    def _kill(self, server: MemoryMember | None = None) -> None:
         server = server or self._server()
         if server is not None:
             server.crash(power=self._entropy.random() < 0.4)
@@ -245,13 +245,13 @@ class Trouble:
             # A synchronization is where it matters most.
             self._ensemble.network.reset(server.host.address, self._ensemble.servers[self._other(server)].host.address)
 
-    def _other(self, server: MemoryServer) -> int:
+    def _other(self, server: MemoryMember) -> int:
         leader = self._ensemble.leader()
         if leader is not None and leader is not server:
             return leader.sid
         return self._entropy.choice([sid for sid in sorted(self._ensemble.servers) if sid != server.sid])
 
-    def _kill_process(self, server: MemoryServer, disk: object) -> None:
+    def _kill_process(self, server: MemoryMember, disk: object) -> None:
         if server.disk is disk:
             self._kill(server)
 
@@ -269,7 +269,7 @@ class Trouble:
             server.stop()
             self._later(self._entropy.uniform(2.0, 8.0), partial(self._stopped_long_enough, server))
 
-    def _stopped_long_enough(self, server: MemoryServer) -> None:
+    def _stopped_long_enough(self, server: MemoryMember) -> None:
         if not server.up:
             server.restart()
 
@@ -292,7 +292,7 @@ class Trouble:
             server.disk.latency = self._latency(0.0, self._entropy.choice((0.05, 0.5, 4.0)))
             self._bend(self._entropy.uniform(1.0, 8.0), partial(self._usual_disk, server))
 
-    def _usual_disk(self, server: MemoryServer) -> None:
+    def _usual_disk(self, server: MemoryMember) -> None:
         server.disk.latency = self._latency(*self._ensemble.disk_latency)
 
     def _fail_disk(self) -> None:
