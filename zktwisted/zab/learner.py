@@ -445,22 +445,19 @@ class Learner(Machine):
         """Take packets of the broadcast; proposals that follow one another are one step, and so are commits."""
         observer, checked = self.observer, self._checked
         accept: Callable[[list[Any]], None] = self._inform if observer else self._accept
-        commit = self._commit
+        commit, converse = self._commit, self._converse
         proposed = quorum.INFORM if observer else quorum.PROPOSAL
         step = accept
         run: list[Any] = []
         try:
             for packet in packets:
                 kind, zxid, data, _ = packet
-                item: Any
-                if kind == proposed:
-                    then, item = accept, (zxid, checked(zxid, data))
+                if kind == proposed or (observer and kind == quorum.INFORMANDACTIVATE):
+                    then = accept
                 elif not observer and (kind == quorum.COMMIT or kind == quorum.COMMITANDACTIVATE):
-                    then, item = commit, zxid
-                elif observer and kind == quorum.INFORMANDACTIVATE:
-                    then, item = accept, (zxid, checked(zxid, quorum.read_designated(data)[1]))
+                    then = commit
                 else:
-                    then, item = self._converse, packet
+                    then = converse
                 if then is not step:
                     whole, run = run, []
                     if whole:
@@ -468,7 +465,12 @@ class Learner(Machine):
                     if self.ended:
                         return
                     step = then
-                run.append(item)
+                if then is accept:
+                    if kind == quorum.INFORMANDACTIVATE:
+                        data = quorum.read_designated(data)[1]
+                    run.append((zxid, checked(zxid, data)))
+                else:
+                    run.append(zxid if then is commit else packet)
         finally:
             if run:
                 step(run)
