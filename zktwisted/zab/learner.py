@@ -507,19 +507,17 @@ class Learner(Machine):
         """Apply proposals in the order in which they came; any other order is nobody's history."""
         pending = self._pending
         entries: list[tuple[int, bytes]] = []
-        wrong = None
         for zxid in zxids:
-            if not pending:
-                self._note(f"COMMIT {show_zxid(zxid)} without any proposal")
-            elif pending[0][0] == zxid:
-                entries.append(pending.popleft())
-            else:
-                wrong = f"COMMIT {show_zxid(zxid)}, and {show_zxid(pending[0][0])} is next"
+            if not pending or pending[0][0] != zxid:
                 break
+            entries.append(pending.popleft())
         if entries:
             self._effects.append(Apply(entries))
-        if wrong is not None:
-            self._exit(EXIT_COMMIT, wrong)
+        for zxid in zxids[len(entries) :]:
+            if pending:
+                self._exit(EXIT_COMMIT, f"COMMIT {show_zxid(zxid)}, and {show_zxid(pending[0][0])} is next")
+                break
+            self._note(f"COMMIT {show_zxid(zxid)} without any proposal")
 
     def _inform(self, entries: list[tuple[int, bytes]]) -> None:
         """Apply what the quorum has on its disks; ours may follow later."""
