@@ -27,7 +27,7 @@ from tests.interop.process import ServerProcess
 from tests.interop.rawclient import CLOSE_SESSION, Closed, RawSession, buffer
 
 SEED = int(os.environ.get("ZKTWISTED_SEED", "20240229"))
-ROUNDS = int(os.environ.get("ZKTWISTED_CRASH_ROUNDS", "25"))
+ROUNDS = int(os.environ.get("ZKTWISTED_CRASH_ROUNDS", "50"))
 WRITERS = 4
 PIPELINE = 16
 EPHEMERAL, SEQUENTIAL = 1, 2
