@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Coroutine
 from io import BytesIO, StringIO
@@ -212,6 +213,21 @@ class ScreenTests(SynchronousTestCase):
         self.assertEqual(5, engine.run(well))
         self.assertEqual(b"shown\n", out.getvalue())
         self.assertRaises(NoNodeError, engine.run, badly)
+
+    def test_written_before_it_is_done(self) -> None:
+        """A command whose last words cannot be written has failed, however fast it was."""
+
+        class Full(BytesIO):
+            def flush(self) -> None:
+                raise OSError(errno.ENOSPC, "no room")
+
+        engine = self.engine(Full())
+        self.patch(os, "dup2", lambda *_: 0)
+
+        async def quick() -> None:
+            engine.screen.out("x\n")
+
+        self.assertRaises(OSError, engine.run, quick)
 
     def test_reader_gone(self) -> None:
         """When nobody reads any more, the command is interrupted and nothing is written."""

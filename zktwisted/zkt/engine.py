@@ -106,6 +106,8 @@ class Engine:
         finally:
             self._busy = False
         self._clear_status()
+        # What has not been written yet can still fail, and then the command has.
+        self._attempt(self._out.flush)
         if self._broken:
             raise Problem(Status.PIPE, "nobody reads the output any more")
         result = piece.result
@@ -147,15 +149,23 @@ class Engine:
         @param again: what stands in the last line of the terminal, and shall stand there again.
         """
         try:
-            if not self._broken:
-                self._write(piece, again)
-        except BrokenPipeError:
-            self._broken = True
-            # Python itself flushes once more at the end, and would complain.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
-            self._cancel(Status.PIPE)
+            self._attempt(self._write, piece, again)
         finally:
             self.screen.written(piece)
+
+    def _attempt(self, write: Callable[..., None], *arguments: Any) -> None:
+        """Write, unless nobody reads any more; whoever finds that out ends what is going on."""
+        if self._broken:
+            return
+        try:
+            write(*arguments)
+        except OSError as error:
+            # Python itself flushes once more at the end, and would complain.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+            if not isinstance(error, BrokenPipeError):
+                raise
+            self._broken = True
+            self._cancel(Status.PIPE)
 
     def _write(self, piece: Piece, again: bytes) -> None:
         self._clear_status()
