@@ -29,6 +29,7 @@ PYSPARK = "pyspark==4.3.0"
 WANTED_JARS = ("zookeeper", "netty", "slf4j-api", "metrics-core", "snappy-java", "commons-", "audience")
 HOW_TO_395 = "the jars of Apache ZooKeeper 3.9.5 are not here; ZKTWISTED_JAVA_395=1 tox -e interop fetches them"
 FETCH_SECONDS = 300.0
+ZKCLI_SECONDS = 60.0
 FOREIGN_JARS = ("osx", "windows", "aarch", "riscv")
 
 
@@ -71,6 +72,25 @@ def class_path(version: str) -> str | None:
         jars = cache_directory()
         return f"{jars}/*" if jars.is_dir() else None
     raise ValueError(f"no Java server of version {version!r} is known here")
+
+
+def run_zkcli(version: str, address: str, properties: Mapping[str, str], script: str) -> str:
+    """Lead the command line client of a release through a script, and return what it printed."""
+    finished = subprocess.run(
+        [
+            *("java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djline.terminal=none"),
+            *(f"-D{key}={value}" for key, value in properties.items()),
+            *("-cp", str(class_path(version)), "org.apache.zookeeper.ZooKeeperMain"),
+            *("-server", address),
+        ],
+        input=script,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=ZKCLI_SECONDS,
+        check=False,
+    )
+    return finished.stdout
 
 
 def available(version: str) -> bool:

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, gatherResults
 
+from tests.client.stories import Told
 from tests.interop.clients import servers
-from tests.interop.clients.ours import Program, Told, Zoo
+from tests.interop.clients.ours import Program, Zoo
 from tests.interop.clients.proxy import Relay
 from tests.interop.conftest import MakeEnsemble
 from tests.interop.ensembles import OURS

@@ -21,8 +21,9 @@ from twisted.internet.task import deferLater
 
 import zktwisted
 from tests.authority import PASSWORD, Authority, Identity
+from tests.client.stories import Told
 from tests.interop.clients import servers
-from tests.interop.clients.ours import Told, Zoo
+from tests.interop.clients.ours import Zoo
 from tests.interop.clients.proxy import Relay
 from tests.interop.process import HOST, free_port
 from zktwisted.client import ACL, Id, Perm, State

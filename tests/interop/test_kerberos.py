@@ -22,7 +22,7 @@ from tests.interop.clients import servers
 from tests.interop.clients.kazoos import WAIT, client_of, close, hosts
 from tests.interop.conftest import MakeServer
 from tests.interop.ensembles import until
-from tests.interop.java import class_path
+from tests.interop.java import class_path, run_zkcli
 from tests.interop.kdc import REALM, Kdc, jaas
 from tests.interop.process import HOST, ServerProcess
 from tests.interop.rawclient import Closed, RawSession, buffer
@@ -170,21 +170,7 @@ def zkcli(kind: str, server: ServerProcess, kdc: Kdc, section: str, script: str)
         "java.security.krb5.conf": str(kdc.krb5_conf),
         "zookeeper.server.principal": SERVICE,
     }
-    finished = subprocess.run(
-        [
-            *("java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djline.terminal=none"),
-            *(f"-D{key}={value}" for key, value in properties.items()),
-            *("-cp", str(class_path(version)), "org.apache.zookeeper.ZooKeeperMain"),
-            *("-server", f"{HOST}:{server.port}"),
-        ],
-        input=script,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    return finished.stdout.splitlines()
+    return run_zkcli(version, f"{HOST}:{server.port}", properties, script).splitlines()
 
 
 @pytest.mark.parametrize("release", [servers.JAVA_380, servers.JAVA_395])

@@ -7,7 +7,6 @@ The same JAAS files serve both kinds of server and Java's client.
 from __future__ import annotations
 
 import contextlib
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from kazoo.security import make_acl
 from tests.interop.clients import servers
 from tests.interop.clients.kazoos import WAIT, client_of, close, hosts
 from tests.interop.conftest import MakeServer
-from tests.interop.java import class_path
+from tests.interop.java import run_zkcli
 from tests.interop.process import HOST, ServerProcess, four_letter_word
 from tests.interop.rawclient import Closed, RawSession, buffer
 from zktwisted.wire.sasl import DigestClient
@@ -27,7 +26,6 @@ from zktwisted.wire.sasl import DigestClient
 MODULE = "org.apache.zookeeper.server.auth.DigestLoginModule"
 PROVIDER = "org.apache.zookeeper.server.auth.SASLAuthenticationProvider"
 SASL, GET_DATA, WHO_AM_I = 102, 4, 107
-SECONDS = 60.0
 
 
 def bob(password: str = "bobsecret") -> dict[str, str]:
@@ -96,21 +94,7 @@ def zkcli(kind: str, server: ServerProcess, directory: Path, script: str, name: 
     path = directory / f"{name}.conf"
     path.write_text(f'Client {{ {MODULE} required username="{name}" password="{password}"; }};', "utf-8")
     properties = {"java.security.auth.login.config": str(path), "zookeeper.fips-mode": "false"}
-    finished = subprocess.run(
-        [
-            *("java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djline.terminal=none"),
-            *(f"-D{key}={value}" for key, value in properties.items()),
-            *("-cp", str(class_path(version)), "org.apache.zookeeper.ZooKeeperMain"),
-            *("-server", f"{HOST}:{server.port}"),
-        ],
-        input=script,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    return finished.stdout
+    return run_zkcli(version, f"{HOST}:{server.port}", properties, script)
 
 
 @pytest.mark.parametrize("release", [servers.JAVA_380, servers.JAVA_395])

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from queue import Queue
 from typing import Any
 
 from kazoo.client import KazooClient, KazooState
+
+from zktwisted.testing import TestEnsemble, TestServer
 
 PATIENCE = 60
 #: Come back at once: what is waited for is the server.
@@ -18,6 +20,22 @@ MakeClient = Callable[..., KazooClient]
 def new_client(hosts: str, **options: Any) -> KazooClient:
     """Make a client that is not started and comes back at once; its session lasts as long as servers let it."""
     return KazooClient(hosts, **{"timeout": 40.0, "connection_retry": SOON, "command_retry": SOON, **options})
+
+
+def connecting(server: TestServer | TestEnsemble) -> Iterator[MakeClient]:
+    """Give a maker of clients that are connected, and end them."""
+    made = []
+
+    def make(hosts: str | None = None, **options: object) -> KazooClient:
+        client = new_client(hosts or server.hosts, **options)
+        made.append(client)
+        client.start(timeout=PATIENCE)
+        return client
+
+    yield make
+    for client in made:
+        client.stop()
+        client.close()
 
 
 class States:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from kazoo.client import KazooClient
 from kazoo.exceptions import NoAuthError, NotReadOnlyCallError
 
-from tests.real.kit import CONNECTED, LOST, PATIENCE, SUSPENDED, MakeClient, States, new_client
+from tests.real.kit import CONNECTED, LOST, PATIENCE, SUSPENDED, MakeClient, States, connecting, new_client
 from zktwisted.testing import TestEnsemble, TestServer
 
 
@@ -29,18 +28,7 @@ def ensemble(shared: TestEnsemble) -> TestEnsemble:
 @pytest.fixture
 def connect(ensemble: TestEnsemble) -> Iterator[MakeClient]:
     """Return a maker of clients that are connected."""
-    made = []
-
-    def make(hosts: str | None = None, **options: object) -> KazooClient:
-        client = new_client(hosts or ensemble.hosts, **options)
-        made.append(client)
-        client.start(timeout=PATIENCE)
-        return client
-
-    yield make
-    for client in made:
-        client.stop()
-        client.close()
+    yield from connecting(ensemble)
 
 
 def test_is_an_ensemble(ensemble: TestEnsemble, connect: MakeClient) -> None:

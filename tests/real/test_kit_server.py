@@ -11,7 +11,6 @@ from pathlib import Path
 from queue import Queue
 
 import pytest
-from kazoo.client import KazooClient
 from kazoo.exceptions import (
     ConnectionLoss,
     NoAuthError,
@@ -22,7 +21,7 @@ from kazoo.exceptions import (
 )
 from kazoo.security import make_acl
 
-from tests.real.kit import CONNECTED, LOST, PATIENCE, SUSPENDED, MakeClient, States, new_client
+from tests.real.kit import CONNECTED, LOST, PATIENCE, SUSPENDED, MakeClient, States, connecting, new_client
 from zktwisted.errors import Code, ConfigError
 from zktwisted.testing import LeakError, TestServer
 
@@ -37,18 +36,7 @@ def server() -> Iterator[TestServer]:
 @pytest.fixture
 def connect(server: TestServer) -> Iterator[MakeClient]:
     """Return a maker of clients that are connected."""
-    made = []
-
-    def make(hosts: str | None = None, **options: object) -> KazooClient:
-        client = new_client(hosts or server.hosts, **options)
-        made.append(client)
-        client.start(timeout=PATIENCE)
-        return client
-
-    yield make
-    for client in made:
-        client.stop()
-        client.close()
+    yield from connecting(server)
 
 
 def no_answer(stranger: socket.socket) -> bool:

@@ -72,25 +72,3 @@ class Zoo:
             results[0].raiseException()
 
 
-class Told:
-    """A watcher or listener that remembers what it was told, and can be awaited."""
-
-    def __init__(self) -> None:
-        self.values: list[Any] = []
-        self._waiting: list[tuple[Callable[[list[Any]], object], Deferred[None]]] = []
-
-    def __call__(self, value: Any) -> None:
-        self.values.append(value)
-        for check, waiter in list(self._waiting):
-            if check(self.values):
-                self._waiting.remove((check, waiter))
-                waiter.callback(None)
-
-    def until(self, check: Callable[[list[Any]], object]) -> Deferred[None]:
-        """Wait until ``check`` likes the values told so far."""
-        waiter: Deferred[None] = Deferred()
-        if check(self.values):
-            waiter.callback(None)
-        else:
-            self._waiting.append((check, waiter))
-        return waiter
