@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from tests.client.stories import Told
 from tests.interop.clients import servers
-from tests.interop.clients.ours import Told, Zoo
+from tests.interop.clients.ours import Zoo
 from tests.interop.conftest import MakeEnsemble
 from tests.interop.ensembles import JAVA, OURS, until
 from tests.interop.process import HOST, four_letter_word

@@ -37,6 +37,8 @@ SESSION = re.compile(r"0x1[0-9a-f]{13,15}\b|0x[2-9a-f][0-9a-f]{13,15}\b")
 IDENTITY = re.compile(r"^(ip|digest): ")
 LIST = re.compile(r"\[(\S+(?:, \S+)*)\]")
 EVENT = re.compile(r"^WatchedEvent ")
+# What the client's thread for events prints, each at one go, also inside a line that a command prints in pieces.
+TOLD = re.compile(r"\n(WATCHER::|WatchedEvent .*)\n")
 # An event that is not to be printed, if the client's thread for events is not late.
 SILENT = "path:/silent"
 
@@ -61,6 +63,11 @@ def run(
         timeout=SECONDS,
         check=False,
     )
+
+
+def untangled(output: str) -> str:
+    """Return what the client printed with all that its thread for events said at the end."""
+    return "\n".join([TOLD.sub("", output), *TOLD.findall(output), ""])
 
 
 def masked(output: str) -> tuple[list[str], list[str]]:
@@ -116,7 +123,7 @@ def transcript(kind: str, server: ServerProcess) -> tuple[list[str], list[str]]:
         finally:
             watchdog.cancel()
             client.kill()
-    return masked("".join(printed))
+    return masked(untangled("".join(printed)))
 
 
 @pytest.fixture(params=RELEASES)
@@ -146,6 +153,13 @@ def running(kind: str, directory: Path) -> Iterator[ServerProcess]:
         yield server
     finally:
         server.kill9()
+
+
+def test_untangled() -> None:
+    """What the thread for events says between the pieces of a line is taken out of it, and not forgotten."""
+    event = "WatchedEvent state:SyncConnected type:None path:null"
+    printed = f"first\n[a\nWATCHER::\n, b\n{event}\n]\nlast\n"
+    assert masked(untangled(printed)) == (["first", "[a, b]", "last"], [event])
 
 
 def test_every_command(release: str, tested: ServerProcess, reference: ServerProcess) -> None:
