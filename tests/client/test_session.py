@@ -448,7 +448,7 @@ class ReconnectTests(ClientCase):
         xid, op, body = self.asked(again, 1)[0]
         self.assertEqual((ops.XID_SET_WATCHES, ops.SET_WATCHES2), (xid, op))
         expected = proto.SetWatches2(
-            8, [b"/data", b"/there"], [b"/exist"], [b"/child"], [b"/persistent"], [b"/recursive"]
+            7, [b"/data", b"/there"], [b"/exist"], [b"/child"], [b"/persistent"], [b"/recursive"]
         )
         self.assertEqual(expected, jute.decode(proto.SetWatches2, body)[0])
         asked = client.get("/x")
@@ -459,6 +459,47 @@ class ReconnectTests(ClientCase):
         again.answer(self.asked(again, 2)[1][0], DATA)
         self.result(asked)
         self.assertEqual(["/told", "/exist"], [event.path for event in told])
+
+    def test_cut_between_two_events(self) -> None:
+        """One transaction, two events, and the connection ends between them: the second is told at the next one."""
+        self.serve()
+        other, client = self.connected(), self.connected(here="10.0.0.101")
+        told: list[str] = []
+
+        def cut(event: WatchedEvent) -> None:
+            told.append(event.path)
+            if len(told) == 1:
+                connection = client._session._connection
+                assert connection is not None
+                connection.abort("between two events")
+
+        for path in ("/a", "/b"):
+            self.result(other.create(path))
+            self.result(client.get(path, cut))
+        self.result(other.transaction().set("/a", b"1").set("/b", b"1").commit())
+        self.until(lambda: len(told) == 2)
+        self.assertEqual(["/a", "/b"], sorted(told))
+        self.assertEqual(0, len(client._watches))
+
+    def test_cut_while_watches_are_set_again(self) -> None:
+        """What answers one chunk of them says nothing of what the others have to tell."""
+        client, connection, server = self.scripted(max_frame=200)
+        asked = [client.exists(f"/node-{number:04}", lambda event: None) for number in range(20)]
+        for xid, _, _ in list(self.asked(connection, 20)):
+            connection.answer(xid, STAT, zxid=7)
+        self.result(asked[-1])
+        connection.drop()
+        for count in (2, 3):
+            again = self.greeted(client, server, count)
+            self.asked(again, 2)
+            _, op, body = again.asked[0]
+            self.assertEqual((ops.SET_WATCHES, 7), (op, jute.decode(proto.SetWatches, body)[0].relative_zxid))
+            again.answer(ops.XID_SET_WATCHES, zxid=20)
+            again.answer(ops.XID_PING, zxid=21)
+            self.until(lambda: client.last_zxid == 21)
+            again.drop()
+        last = self.greeted(client, server, 4)
+        self.assertEqual(21, last.request.last_zxid_seen if last.request else None)
 
     def test_watches_in_chunks(self) -> None:
         """More watches than go into one frame are set by several, before any request."""

@@ -56,11 +56,13 @@ class Owner(Protocol):
     Whose connection it is: a session.
 
     @ivar line: the requests.
-    @ivar last_zxid: the newest zxid of any answer.
+    @ivar answered_zxid: the newest zxid of any answer to a request.
+    @ivar told_zxid: the newest zxid of anything else that a server said.
     """
 
     line: Line
-    last_zxid: int
+    answered_zxid: int
+    told_zxid: int
 
     def opening(self, connection: Connection) -> tuple[proto.ConnectRequest, bool, float]:
         """Tell what to ask for: the request, its read-only byte, and how many seconds the answer may take."""
@@ -351,9 +353,9 @@ class Connection:
             if length < 16:
                 raise ProtocolError(f"a frame of {length} bytes")
             xid, zxid, err = _unpack_header(data, at + 4)
-            if zxid > owner.last_zxid:
-                owner.last_zxid = zxid
             if xid > 0:
+                if zxid > owner.answered_zxid:
+                    owner.answered_zxid = zxid
                 if not under_way or under_way[0][0] != xid:
                     raise ProtocolError(f"an answer to request {xid}, which is not the next")
                 entry = under_way[0]
@@ -366,6 +368,8 @@ class Connection:
                 elif not entry[1].called:
                     entry[1].callback(value)
             else:
+                if zxid > owner.told_zxid:
+                    owner.told_zxid = zxid
                 self._special(xid, zxid, err, data, at + 20, end)
             if self._over:
                 return size

@@ -94,7 +94,10 @@ class Session:
     @ivar session_id: as the server has given it; 0 before.
     @ivar password: that goes with it.
     @ivar timeout: as negotiated, in seconds; what is asked for before.
-    @ivar last_zxid: the newest that any answer had.
+    @ivar answered_zxid: the newest that any answer to a request had: all that watches had to tell up to it was told,
+        since that comes before the answer.
+    @ivar told_zxid: the newest that anything else had.  An event is no such limit: a transaction may have several, and
+        the connection end between them; nor is the answer to one of several requests that set watches again.
     @ivar line: the requests.
     @ivar watches: the watches.
     """
@@ -149,7 +152,7 @@ class Session:
         self.state = State.CLOSED
         self.timeout = timeout
         self.session_id, self.password = resume or (0, _NO_PASSWORD)
-        self.last_zxid = 0
+        self.answered_zxid = self.told_zxid = 0
         self._writable = resume is not None
         line.refusal = SessionExpiredError
 
@@ -159,6 +162,11 @@ class Session:
     def failures(self) -> int:
         """How many attempts came to nothing since there was a connection."""
         return 0 if self.state.connected else self._hosts.failures
+
+    @property
+    def last_zxid(self) -> int:
+        """The newest zxid that the client has seen: no server may show it anything older."""
+        return max(self.answered_zxid, self.told_zxid)
 
     @property
     def ended(self) -> bool:
@@ -266,7 +274,7 @@ class Session:
         """There is no session any more."""
         self.session_id, self.password, self.timeout = 0, _NO_PASSWORD, self._wanted
         # What another session has seen is no promise to the next.
-        self.last_zxid = 0
+        self.answered_zxid = self.told_zxid = 0
         self._writable = False
 
     # -- identities
@@ -332,7 +340,7 @@ class Session:
         self._oldest = self.line.oldest
         for credential in self._credentials:
             self._present(connection, credential)
-        connection.first(self.watches.requests(self.last_zxid, self._max_frame))
+        connection.first(self.watches.requests(self.answered_zxid, self._max_frame))
         self.line.wake = connection.wake
         if self._read_only_now:
             self._seeker = Seeker(self._reactor, self._hosts, partial(connection.abort, "there is a quorum elsewhere"))

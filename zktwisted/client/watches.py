@@ -2,7 +2,7 @@
 The watches of a client: who is to be told what, and how a new connection learns of them.
 
 A server forgets the watches of a connection with it; the client sets them again at the next one, and the server then
-tells at once what has changed since the zxid that the client has seen.  Paths are the server's, as bytes.
+tells at once what has changed since the zxid up to which the client was told everything.  Paths are the server's, as bytes.
 
 Rules: spec: client-protocol 3.4, 4.2; server-semantics 6.
 """
@@ -125,7 +125,7 @@ class Watches:
         """
         Return the frames that set all watches at a new connection.
 
-        @param zxid: the last that the client has seen.
+        @param zxid: up to it everything was told.
         @param max_frame: bytes that a frame may have (C{jute.maxbuffer}).
         """
         limit = min(_CHUNK, max_frame - 64)
