@@ -208,3 +208,13 @@ class ExchangeTests(SynchronousTestCase):
         """They are refused unread."""
         token = b'username="' + b"a" * 5000
         self.assertIn("bytes", str(self.assertRaises(SaslError, DigestServer(*CLIENTS, NONCE).response, token)))
+
+    def test_blanks(self) -> None:
+        """Reading takes as long as the token is long: were it the square of that, this would never end."""
+        blanks = b" " * 2_000_000
+        for token in (b"a=" + blanks + b'"', b"a" + blanks + b"b", b"a=b" + blanks + b'"', blanks + b"=", b"," + blanks):
+            try:
+                self.assertEqual(directives(token), {})
+            except SaslError:
+                continue
+        self.assertEqual(directives(b" , a = b ,," + blanks + b'c="d , e" ,'), {"a": [b"b"], "c": [b"d , e"]})
