@@ -46,6 +46,8 @@ class CheckTests(SynchronousTestCase):
         result = report("clientPort=2181")
         self.assertEqual(result.status, 2)
         self.assertIn("error: zoo.cfg: dataDir: dataDir is not set", result.text)
+        result = report(f"{GOOD}server.1=a:1:2\nserver.2=b:1:2\n", myid=1)
+        self.assertIn("error: zoo.cfg: initLimit: initLimit is not set", result.text)
 
     def test_warnings(self) -> None:
         """Unknown keys and risky values are named under their settings; the status is 1."""

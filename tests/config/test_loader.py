@@ -160,12 +160,17 @@ class LoadTests(SynchronousTestCase):
             "metricsProvider.className=org.apache.zookeeper.metrics.impl.DefaultMetricsProvider",
             "audit.enable=no",
             "authProvider.1=org.apache.zookeeper.server.auth.DigestAuthenticationProvider",
-            "authProvider.2=com.example.Provider",
             "kinit=/usr/bin/kinit",
         ):
             config = ServerConfig.from_text(BASE + line)
             self.assertEqual({note.level for note in config.notes}, {"note"}, line)
             self.assertEqual(config.properties, ())
+
+    def test_class_of_a_scheme(self) -> None:
+        """Who counts on a scheme that only a Java server can load is warned."""
+        config = ServerConfig.from_text(f"{BASE}authProvider.2=com.example.Provider")
+        self.assertEqual([(note.level, note.line) for note in config.notes], [("warning", 3)])
+        self.assertIn("com.example.Provider", config.notes[0].message)
 
     def test_refused(self) -> None:
         """What belongs to a feature that is missing is refused, with its line and a remedy."""
@@ -444,8 +449,11 @@ class LoadTests(SynchronousTestCase):
             (f"{VOTERS}reconfigEnabled=true", 1, 8, "reconfigEnabled", "is not offered yet"),
             (f"{VOTERS}server.4=b:1:3888", 1, 8, "server.4", "b:3888 is an address of server.2 as well"),
             (f"{VOTERS}server.4=b:3888:1", 1, 8, "server.4", "b:3888 is an address of server.2 as well"),
+            (f"{VOTERS}tickTime=-5", 1, 8, "tickTime", "minSessionTimeout must not be larger"),
             (VOTERS.replace("a:2888", "a:2181"), 1, 2, "clientPort", "clients would be served on a:2181"),
             (f"{VOTERS}server.300=d:1:2\nextendedTypesEnabled=true", 300, 9, "extendedTypesEnabled", "up to 254"),
+            (f"{VOTERS}group.1=1:2:3\nweight.2=-1", 1, 9, "weight.2", "a vote cannot weigh -1"),
+            (f"{VOTERS}group.1=1:2:3\nweight.1=0\nweight.2=0\nweight.3=0", 1, 9, "weight.1", "no server counts"),
             (f"{VOTERS}oraclePath=/x", 1, 8, "oraclePath", "an oracle"),
             (f"{VOTERS}electionAlg=1", 1, 8, "electionAlg", "Only 3 is supported"),
             (

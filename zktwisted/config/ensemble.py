@@ -181,6 +181,17 @@ class Ensemble:
                 remedy="write standaloneEnabled=false, or more participants",
             )
 
+    def check_weights(self) -> None:
+        """
+        Refuse an ensemble in which nothing can ever be agreed upon.
+
+        @raise ConfigError: there are weights, and all are 0.
+        """
+        if self.weights and not any(weight for _, weight in self.weights):
+            raise ConfigError(
+                "the vote of no server counts", key=f"weight.{self.weights[0][0]}", remedy="write 1 or more"
+            )
+
 
 def _settings(lines: str | Iterable[str] | Mapping[str, str]) -> Mapping[str, str]:
     if isinstance(lines, Mapping):
@@ -220,7 +231,10 @@ def _parse_ensemble(settings: Mapping[str, str], multi_address: bool, strict: bo
                     raise ConfigError(f"Server {sid}is in multiple groups", key=key, remedy="name it once")
                 group_of[sid] = gid
         elif key.startswith("weight"):
-            weights[_number_of(key, key.partition(".")[2])] = _number_of(key, value)
+            weight = weights[_number_of(key, key.partition(".")[2])] = _number_of(key, value)
+            if weight < 0:
+                # Two servers that do not know of each other could both have a quorum.
+                raise ConfigError(f"a vote cannot weigh {weight}", key=key, remedy="write 0 or more")
         elif key == "version":
             version = _version(value)
     ordered = tuple(members[sid] for sid in sorted(members))

@@ -165,6 +165,8 @@ class Loading:
                 read_logins(config)  # now that it is known whether there are other servers
         except ConfigError as error:
             self._add(error)
+            if error.file is None and error.key in _names():
+                error.file = config_file  # which lacks a line
         else:
             self.config = config.replace(properties=tuple(sorted(self._properties.items())), notes=tuple(self.notes))
 
@@ -270,7 +272,7 @@ class Loading:
             elif isinstance(verdict, others.Kept):
                 self._properties[name] = setting.value
             elif isinstance(verdict, others.Ignored):
-                self.note(setting, f"ignored: {verdict.reason}", "note")
+                self.note(setting, f"ignored: {verdict.reason}", verdict.level)
             else:
                 self._unknown(name, setting)
 
@@ -464,6 +466,7 @@ class Loading:
                 file=unfinished,
                 remedy="let the Java server that began it finish it, or remove the file if it was given up",
             )
+        ensemble.check_weights()
         self._check_addresses(config, config.member, ensemble)
         voters = len(ensemble.voters)
         if voters == 2 and not ensemble.hierarchical:

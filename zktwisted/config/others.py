@@ -24,9 +24,10 @@ class Refused(NamedTuple):
 
 
 class Ignored(NamedTuple):
-    """A setting that has no effect here, and why."""
+    """A setting that has no effect here, and why; it is a warning where somebody may count on it."""
 
     reason: str
+    level: str = "note"
 
 
 class Kept(NamedTuple):
@@ -164,7 +165,7 @@ def judge(name: str, value: str, settings: Mapping[str, str]) -> Refused | Ignor
     if name == "authProvider" or name.startswith("authProvider."):
         if value.startswith("plugin:"):
             return Kept()
-        unknown_class = Ignored(f"the class {value} cannot be loaded here, so its scheme is not offered")
+        unknown_class = Ignored(f"the class {value} cannot be loaded here, so its scheme is not offered", "warning")
         return _AUTH_PROVIDERS.get(value.rpartition(".")[2], unknown_class)
     if name in _NAMES:
         return _NAMES[name]

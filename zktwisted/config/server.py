@@ -292,7 +292,7 @@ def _contradictions(config: ServerConfig) -> Iterator[tuple[str, str, str]]:
         yield "tick_time", "tickTime is not set", "write milliseconds, such as 2000"
     if config.min_session_timeout > config.max_session_timeout:
         yield (
-            "min_session_timeout",
+            "min_session_timeout" if config.tick_time > 0 else "tick_time",
             "minSessionTimeout must not be larger than maxSessionTimeout",
             f"{config.min_session_timeout} > {config.max_session_timeout}; usual are 2 and 20 x tickTime",
         )
