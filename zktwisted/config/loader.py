@@ -165,7 +165,7 @@ class Loading:
                 read_logins(config)  # now that it is known whether there are other servers
         except ConfigError as error:
             self._add(error)
-            if error.file is None and error.key in _names():
+            if error.file is None and error.key in set(_names()):
                 error.file = config_file  # which lacks a line
         else:
             self.config = config.replace(properties=tuple(sorted(self._properties.items())), notes=tuple(self.notes))
