@@ -40,3 +40,4 @@ class HoldingsTests(SynchronousTestCase):
         now.check("watches", "ephemerals")
         self.assertRaises(LeakError, now.check, "sessions")
         self.assertIsInstance(LeakError(), AssertionError)
+        self.assertIn("watches", str(self.assertRaises(ValueError, Holdings().check, "watch")))

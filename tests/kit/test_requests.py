@@ -88,6 +88,12 @@ class WantedTests(SynchronousTestCase):
         self.assertTrue(Wanted.of(None, "/a*").matches(ops.GET_DATA, ("/a/b",)))
         self.assertTrue(Wanted.of("multi", "/b").matches(ops.MULTI, ("/a", "/b")))
         self.assertFalse(Wanted.of(None, "/a").matches(ops.WHO_AM_I, ()))
+        self.assertTrue(Wanted.of(None, "*/b").matches(ops.GET_DATA, ("/a/b",)))
+
+    def test_no_path(self) -> None:
+        """What no request could ever name is a mistake, which would else be a fault that never happens."""
+        for path in ("", "a", "jobs/*"):
+            self.assertRaises(ValueError, Wanted.of, None, path)
 
 
 class RecordingTests(SynchronousTestCase):

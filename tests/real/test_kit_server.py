@@ -195,6 +195,16 @@ def test_clean(server: TestServer, connect: MakeClient) -> None:
     assert connect().get_children("/") == ["zookeeper"]
 
 
+def test_clean_when_stopped() -> None:
+    """A test that stops the server of all tests altogether spoils nothing for the next."""
+    server = TestServer()
+    try:
+        server.clean()
+        assert server.mode() == "standalone"
+    finally:
+        server.stop()
+
+
 def test_chroot(server: TestServer, connect: MakeClient) -> None:
     """Each chroot is a root of its own."""
     one, other = connect(server.chroot()), connect(server.chroot())

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field
 
 __all__ = ["Holdings", "LeakError"]
 
+KINDS = ("sessions", "watches", "ephemerals")
+"""What clients may leave behind."""
+
 
 class LeakError(AssertionError):
     """Something was left behind; the message names each piece."""
@@ -53,9 +56,12 @@ class Holdings:
         @param kinds: C{"sessions"}, C{"watches"}, C{"ephemerals"}; by default all of them.
 
         @raise LeakError: there is some.
+        @raise ValueError: there is no such kind.
         """
         found = []
-        for kind in kinds or ("sessions", "watches", "ephemerals"):
+        for kind in kinds or KINDS:
+            if kind not in KINDS:
+                raise ValueError(f"there is no kind {kind!r}; there are {', '.join(KINDS)}")
             found += getattr(self, f"_{kind}_left")()
         if found:
             raise LeakError("left behind:\n  " + "\n  ".join(found))

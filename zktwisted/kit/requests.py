@@ -123,7 +123,9 @@ class Wanted:
 
     @classmethod
     def of(cls, op: str | None, path: str | None) -> Wanted:
-        """@raise ValueError: there is no such operation."""
+        """@raise ValueError: there is no such operation, or no request could name this path."""
+        if path is not None and path[:1] not in ("/", *"*?["):
+            raise ValueError(f"{path!r} is no path: it begins with '/', or with '*' for anything")
         return cls(frozenset() if op is None else ops_of(op), path)
 
     def matches(self, op: int, paths: tuple[str, ...]) -> bool:

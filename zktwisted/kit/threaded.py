@@ -112,13 +112,15 @@ class TestServer:
         self._call(self._running.reset)
 
     def clean(self) -> None:
-        """Be as if just started, for the next test: like L{reset}, if there is anything to forget."""
+        """Be as if just started, for the next test: like L{reset}, if there is anything to forget; start if stopped."""
+        if self._servers is None:
+            self.start()
         self._call(self._running.clean)
 
     @property
     def _running(self) -> Servers:
         if self._servers is None:
-            raise RuntimeError("the server is stopped")
+            raise RuntimeError("the server is stopped; start() it, or use it in a with block")
         return self._servers
 
     def _call(self, function: Callable[_P, Any], *arguments: _P.args, **keywords: _P.kwargs) -> Any:
@@ -304,7 +306,9 @@ class TestServer:
         @param kinds: C{"sessions"}, C{"watches"}, C{"ephemerals"}; by default all of them.
 
         @raise LeakError: it does; an C{AssertionError} that names each piece.
+        @raise ValueError: there is no such kind.
         """
+        Holdings().check(*kinds)  # a name that is wrong is told before the work
         before = self.holdings()
         yield
         self.holdings().since(before).check(*kinds)
