@@ -24,10 +24,6 @@ class BroadcastTests(LeaderCase):
         self.assertEqual(["1 < PROPOSAL 1:1", "2 < PROPOSAL 1:1", "log 1:1"], self.propose("1:1"))
         self.assertEqual(parse("1:1"), self.leader.last_proposed)
         self.assertEqual([(parse("1:1"), entry_of(parse("1:1")))], self.leader.pending)
-        self.assertEqual(1, self.leader.proposal_count)
-        self.assertEqual((32, 32, 32), self.leader.proposal_sizes)
-        self.leader.propose(parse("1:2"), entry_of(parse("1:2"), "more"), self.now)
-        self.assertEqual((36, 32, 36), self.leader.proposal_sizes)
 
     def test_same_bytes(self) -> None:
         """A proposal is encoded once: everybody gets the very same bytes, an observer's differ in their type."""

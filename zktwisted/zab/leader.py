@@ -48,12 +48,7 @@ class Proposal:
 
 
 class Leader(Joining):
-    """
-    One leadership, from the election to its end.
-
-    @ivar proposal_count: how many proposals there have been.
-    @ivar proposal_sizes: bytes of the last, the smallest and the largest one; -1 before the first.
-    """
+    """One leadership, from the election to its end."""
 
     def __init__(
         self,
@@ -78,8 +73,6 @@ class Leader(Joining):
         self._syncs: dict[int, list[int]] = {}
         self._next_ping = now + limits.tick / 2
         self._half_tick = True
-        self.proposal_count = 0
-        self._size_last = self._size_min = self._size_max = -1
         super().__init__(
             sid, ensemble, accepted_epoch, current_epoch, last_zxid, history, limits, now, last_seen=last_seen
         )
@@ -96,11 +89,6 @@ class Leader(Joining):
     def pending(self) -> list[tuple[int, bytes]]:
         """What was proposed and is not committed, as (zxid, entry): part of our history if the role ends."""
         return [(zxid, proposal.entry) for zxid, proposal in self._outstanding.items()]
-
-    @property
-    def proposal_sizes(self) -> tuple[int, int, int]:
-        """Bytes of the last proposal, the smallest and the largest."""
-        return self._size_last, self._size_min, self._size_max
 
     @property
     def pending_syncs(self) -> int:
@@ -202,8 +190,7 @@ class Leader(Joining):
         if zxid & _COUNTER == _COUNTER:
             self._leave("zxid rollover: the epoch has no more transactions")
             return
-        size = len(entry)
-        packet = _pack_head(2, zxid, size) + entry + _NULL
+        packet = _pack_head(2, zxid, len(entry)) + entry + _NULL
         self.last_proposed = zxid
         self._outstanding[zxid] = Proposal(packet, entry)
         effects = self._effects
@@ -221,12 +208,6 @@ class Leader(Joining):
             effects.append(log)
         if self._holding:
             self._keep(packet)
-        self.proposal_count += 1
-        self._size_last = size
-        if size > self._size_max:
-            self._size_max = size
-        if size < self._size_min or self._size_min < 0:
-            self._size_min = size
 
     def sync(self, channel: int, now: float) -> None:
         """Hear that a learner's sync has come to its turn: answer it when all that is proposed now is committed."""
