@@ -35,7 +35,7 @@ from zope.interface import implementer
 from zktwisted.edge.auth import java_address
 from zktwisted.edge.tls import TlsContext
 
-__all__ = ["Handshakes", "Refusal", "TlsListener", "TlsProtocol", "why"]
+__all__ = ["Counters", "Handshakes", "Refusal", "TlsListener", "TlsProtocol", "why"]
 
 log = Logger()
 

@@ -33,7 +33,7 @@ from zktwisted.testing.disk import MemoryDisk
 from zktwisted.testing.network import MemoryHost, MemoryNetwork
 from zktwisted.testing.simulated import Entry, Operation, SimulatedClient
 
-__all__ = ["MemoryEnsemble", "MemoryMember"]
+__all__ = ["MemoryEnsemble", "MemoryMember", "members"]
 
 CLIENT_PORT, QUORUM_PORT, ELECTION_PORT = 2181, 2888, 3888
 

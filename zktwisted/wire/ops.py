@@ -8,7 +8,19 @@ from __future__ import annotations
 
 from enum import IntEnum, IntFlag
 
-__all__ = ["CreateFlag", "EventType", "KeeperState", "OpCode", "Perm", "WatchMode", "WatcherType"]
+__all__ = [
+    "CreateFlag",
+    "EventType",
+    "KeeperState",
+    "OpCode",
+    "Perm",
+    "WatchMode",
+    "WatcherType",
+    "make_zxid",
+    "show_zxid",
+    "zxid_counter",
+    "zxid_epoch",
+]
 
 
 class OpCode(IntEnum):

@@ -21,7 +21,11 @@ from zktwisted.wire import jute
 from zktwisted.wire.proto import Id
 
 __all__ = [
+    "DEFAULT_DATA_MAX",
+    "DIFF",
     "PROTOCOL_VERSION",
+    "SNAP",
+    "TRUNC",
     "LearnerInfo",
     "QuorumPacket",
     "RequestPayload",
@@ -65,9 +69,6 @@ DEFAULT_DATA_MAX = 2 * 0xFFFFF
 #: How many identities a packet may name, and how many bytes they may have: no client has nearly as many.
 IDENTITIES_MAX = 1000
 IDENTITIES_BYTES_MAX = 1 << 20
-
-#: The string that ends the stream behind a SNAP, as it stands on the wire.
-SNAPSHOT_SIGNATURE = jute.pack_string("BenWasHere")
 
 _head = Struct(">iqi")
 _unpack_head = _head.unpack_from
@@ -317,8 +318,6 @@ def pack_designated(sid: int, entry: bytes = b"") -> bytes:
 
 _session = Struct(">qi")
 _validity = Struct(">q?")
-
-Sessions = Sequence[tuple[int, int]]
 
 
 def pack_sessions(sessions: Iterable[tuple[int, int]]) -> bytes:

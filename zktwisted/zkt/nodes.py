@@ -33,7 +33,7 @@ from zktwisted.zkt.paths import check_path, join, parent
 from zktwisted.zkt.pipeline import Window, in_order
 from zktwisted.zkt.status import Problem, Status
 
-__all__ = ["given_data", "watcher_of"]
+__all__ = ["STAT", "WATCH", "levels", "watcher_of"]
 
 STAT = arg("-s", "--stat", action="store_true", help="print the stat as well")
 WATCH = arg("-w", "--watch", action="store_true", help="set a watch; the shell prints what it tells")
