@@ -2,8 +2,8 @@
 C{twist zookeeper}: a ZooKeeper server as a process.
 
 Here are the options, the one line that says that the server serves or why it does not, exit statuses and what
-else concerns a whole process.  This is the only module that imports the global reactor, and it does so late; the
-server itself is imported only when one is made, so that C{twist --help} stays quick.
+else concerns a whole process.  No other module of the server imports the global reactor, and this one does so late;
+the server itself is imported only when one is made, so that C{twist --help} stays quick.
 """
 
 from __future__ import annotations

@@ -249,7 +249,7 @@ class OutstandingLimit(Generic[Connection]):
     C{globalOutstandingLimit}: when too many requests are under way, stop reading from who has some.
 
     The owner counts (C{limit.in_flight += 1}) and asks L{must_pause} after reading; a paused connection is
-    kept here until L{resumable} gives it back.
+    kept here until L{finished} or L{gone} gives it back.
 
     @ivar in_flight: requests taken in and not answered, over all connections.
     @ivar limit: above it connections are paused.

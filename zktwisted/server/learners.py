@@ -31,7 +31,7 @@ _M = TypeVar("_M", Leader, ObserverMaster)
 
 
 class CoreHistory:
-    """What a leader asks of its database: L{zktwisted.zab.leader.History}."""
+    """What a leader asks of its database: L{zktwisted.zab.sync.History}."""
 
     def __init__(self, station: Station) -> None:
         self._core = station.core

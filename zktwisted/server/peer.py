@@ -476,7 +476,6 @@ class QuorumPeer:
             pause=config.leader_connect_delay_during_retry_ms / 1000,
             limit=(config.connect_to_learner_master_limit or config.init_limit) * config.tick_time / 1000,
         )
-        auth = self._around.auth
         master, addresses = leader, leader.addresses
         if observer and config.observer_master_port:
             if not self._masters:
