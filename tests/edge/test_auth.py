@@ -24,9 +24,12 @@ from zktwisted.errors import ConfigError
 from zktwisted.interfaces import IAuthenticationProvider
 from zktwisted.server.metrics import ServerMetrics
 from zktwisted.tree.schemes import generate_digest
+from zktwisted.wire import quorum
 from zktwisted.wire.proto import Id
+from zktwisted.wire.quorum import QuorumPacket
 
 SUPER_ADMINPW = "super:YW0smZw1fP8Plz4LetS54OLjO/8="
+SUPER = Id("super", "")
 HOME = "127.0.0.1"
 
 
@@ -63,6 +66,27 @@ class IdentitiesTests(SynchronousTestCase):
         self.assertEqual(identities.current, (Id("ip", HOME), Id("digest", "b:1"), Id("digest", "a:2")))
         self.assertEqual(before, (Id("ip", HOME),))
         self.assertEqual(identities.schemes, {"ip", "digest"})
+
+    def test_room(self) -> None:
+        """
+        Nobody gains more by auth packets than a follower may tell its leader: a packet with more is an attack there,
+        and ends the connection of the follower and all of its clients.
+        """
+        providers = AuthProviders([DigestProvider(generate_digest)])
+        for data, most in ((b"%d:p", quorum.IDENTITIES_MAX), (b"%d" + b"\xff" * 50_000 + b":p", 10)):
+            identities = Identities(HOME)
+            outcomes = [providers.authenticate("digest", data % number, identities) for number in range(1500)]
+            gained = outcomes.count(AuthOutcome.OK)
+            self.assertEqual(outcomes, [AuthOutcome.OK] * gained + [AuthOutcome.FAILED] * (1500 - gained))
+            self.assertEqual(len(identities.current), 1 + gained)
+            self.assertTrue(1 < gained < most, gained)
+            self.assertIs(providers.authenticate("digest", data % 0, identities), AuthOutcome.OK)
+            # What else shows who somebody is does not come by such packets.
+            identities.add([Id("sasl", "s" * 4096), SUPER])
+            packet = quorum.pack_packet(quorum.REQUEST, -1, b"request", identities.current)
+            self.assertEqual(
+                quorum.read_packet(packet), (QuorumPacket(1, -1, b"request", identities.current), len(packet))
+            )
 
 
 class ProvidersTests(SynchronousTestCase):

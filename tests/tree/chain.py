@@ -109,9 +109,9 @@ class Chain:
             applied = self.do(operation, session)
             assert applied.err == 0, (operation, applied)
 
-    def multi(self, *operations: Operation, session: int = SESSION) -> Proposal:
+    def multi(self, *operations: Operation, session: int = SESSION, identities: Sequence[Id] = (LOCAL,)) -> Proposal:
         """Prepare a multi."""
-        return self.propose((ops.MULTI, proto.encode_multi(operations)), session)
+        return self.propose((ops.MULTI, proto.encode_multi(operations)), session, identities)
 
     def close(self, session: int) -> Proposal:
         """Prepare the end of a session."""

@@ -313,6 +313,14 @@ class FixTests(SynchronousTestCase):
         """An address and a super identity alone authenticate nobody."""
         self.refused(Code.INVALIDACL, ACL(ALL, Id("auth", "")), identities=(LOCAL, SUPER))
 
+    def test_auth_many_times(self) -> None:
+        """Thousands of entries, each for hundreds of identities, are refused before they fill the memory."""
+        entries = [ACL(perms, Id("auth", "")) for perms in range(1000)]
+        identities = [Id("digest", f"{number}:x") for number in range(1000)]
+        self.assertEqual(len(fix_acl(entries[:10], identities, STOCK)), 10_000)
+        error = self.assertRaises(KeeperError, fix_acl, entries * 40, identities, STOCK)
+        self.assertEqual(error.code, Code.MARSHALLINGERROR)
+
 
 class MaskTests(SynchronousTestCase):
     """What getACL shows to who lacks ADMIN."""

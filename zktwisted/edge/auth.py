@@ -25,6 +25,7 @@ from zktwisted.edge.saslauth import Sasl
 from zktwisted.errors import ConfigError
 from zktwisted.interfaces import IAuthenticationProvider
 from zktwisted.wire.proto import Id
+from zktwisted.wire.quorum import IDENTITIES_BYTES_MAX, IDENTITIES_MAX
 
 if TYPE_CHECKING:
     from zktwisted.config import ServerConfig
@@ -50,6 +51,11 @@ PLUGIN = "plugin:"
 
 RESERVED = frozenset({"auth", "digest", "ensemble", "ip", "sasl", "super", "world", "x509"})
 """Schemes that are the server's own."""
+
+# Whatever a client says that it is, its requests have to go from one server to another; the other half is for those
+# who have more to show than a name and a password.
+_MOST = IDENTITIES_MAX // 2
+_MOST_BYTES = IDENTITIES_BYTES_MAX // 2
 
 SUPER = Id("super", "")
 """The identity that passes every ACL."""
@@ -159,6 +165,12 @@ class Identities:
         for identity in identities:
             if identity not in self.current:
                 self.current = (*self.current, identity)
+
+    def have_room(self, identities: Sequence[Id]) -> bool:
+        """Tell whether a connection may have these as well: no client has nearly as many as are too many."""
+        all_of_them = {*self.current, *identities}
+        size = sum(8 + len(scheme.encode()) + len(text.encode("utf-8", "replace")) for scheme, text in all_of_them)
+        return len(all_of_them) <= _MOST and size <= _MOST_BYTES
 
     @property
     def schemes(self) -> set[str]:
@@ -382,7 +394,10 @@ class AuthProviders:
         if scheme == X509Provider.scheme and scheme in identities.schemes:
             return AuthOutcome.OK  # the handshake has proved it
         try:
-            identities.add(cast(Sequence[Id], provider.authenticate(data, identities.current[0].id)))
+            gained = tuple(cast(Sequence[Id], provider.authenticate(data, identities.current[0].id)))
+            if not identities.have_room(gained):
+                raise AuthFailedError("that is one identity too many, or a far too long one")
+            identities.add(gained)
         except AuthDisconnectError as refusal:
             log.info("Authentication failed for scheme {scheme}: {why}", scheme=scheme, why=str(refusal))
             return AuthOutcome.DISCONNECT

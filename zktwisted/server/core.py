@@ -130,6 +130,7 @@ class ZooKeeperServer:
             close_session_txn=config.close_session_txn_enabled,
             reconfig_enabled=config.reconfig_enabled,
             soft_quota_exceeded=self._warn_quota,
+            max_entry=config.jute_max_buffer + config.jute_max_buffer_extra_size,
         )
         self.sessions = SessionTracker(config.tick_time)
         self.timeouts: dict[int, int] = {}

@@ -20,6 +20,8 @@ __all__ = ["AclList", "AclTable", "Schemes", "check", "fix_acl", "generate_diges
 
 _ANYONE = Id("world", "anyone")
 _NOBODY = (ACL(0, _ANYONE),)
+_EXPANDED_MAX = 100_000
+"""How many entries C{auth} may become: each of thousands stands for each of hundreds of identities."""
 
 
 class AclList:
@@ -207,7 +209,8 @@ def fix_acl(acls: Sequence[ACL] | None, identities: Sequence[Id], schemes: Schem
     @param acls: as decoded, possibly with null schemes and ids in it.
     @param identities: the connection's.
 
-    @raise KeeperError: INVALIDACL; MARSHALLINGERROR for a null id where the scheme has to look at it.
+    @raise KeeperError: INVALIDACL; MARSHALLINGERROR for a null id where the scheme has to look at it, and for what
+        becomes far too long.
     """
     if not acls:
         raise KeeperError(Code.INVALIDACL)
@@ -229,6 +232,8 @@ def fix_acl(acls: Sequence[ACL] | None, identities: Sequence[Id], schemes: Schem
             if not expanded:
                 raise KeeperError(Code.INVALIDACL)
             fixed += expanded
+            if len(fixed) > _EXPANDED_MAX:
+                raise KeeperError(Code.MARSHALLINGERROR)
         else:
             known = None if scheme is None else schemes.get(scheme)
             if known is None:

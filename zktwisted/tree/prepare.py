@@ -32,6 +32,8 @@ _SYSTEM: tuple[Id, ...] = ()
 _OPEN_ACL = proto.OPEN_ACL
 _OPEN_ACL_BYTES = jute.encode(proto.SetACLRequest(b"", _OPEN_ACL, 0))[4:-4]
 _OPEN_ACL_SIZE = len(_OPEN_ACL_BYTES)
+# The header and the digest of an entry, and the number of its paths.
+_AROUND_PATHS = txns.HEADER_SIZE + txns.DIGEST_SIZE + 4
 _pack_int = Struct(">i").pack
 _unpack_int = Struct(">i").unpack_from
 _pack_create_end = Struct(">?i").pack
@@ -74,12 +76,14 @@ class Prepare:
         close_session_txn: bool = True,
         reconfig_enabled: bool = False,
         soft_quota_exceeded: Callable[[bytes], None] = lambda path: None,
+        max_entry: int = 2 * 0xFFFFF,
     ) -> None:
         """
         @param skip_acl: C{skipACL=yes}.
         @param extended_types: C{extendedTypesEnabled}: TTL nodes may be made.
         @param close_session_txn: whether a closeSession carries its paths.
         @param soft_quota_exceeded: told the path of a write that exceeds a soft limit.
+        @param max_entry: the longest entry, in bytes, that the log and other servers will read: no longer one is made.
         """
         self.tree = tree
         self.schemes = schemes
@@ -90,6 +94,7 @@ class Prepare:
         self.close_session_txn = close_session_txn
         self.reconfig_enabled = reconfig_enabled
         self.soft_quota_exceeded = soft_quota_exceeded
+        self.max_entry = max_entry
         self.zxid = 0
         self.digest = tree.digest
         self.session_error = self.ephemeral_error = 0
@@ -154,14 +159,17 @@ class Prepare:
                 if self.session_error and op not in _FLAGS_FIRST:
                     raise KeeperError(self.session_error)
                 txn = self._operations[op](op, request)
+            header = txns.TxnHeader(session_id, cxid, zxid, time, op)
+            entry = self._entry(header, _encode(txn) if txn else b"")
+            if len(entry) > self.max_entry:  # an ACL for C{auth} grows with the identities that it stands for
+                raise KeeperError(Code.MARSHALLINGERROR)
         except (KeeperError, ProtocolError) as e:
             code = e.code if isinstance(e, KeeperError) else Code.MARSHALLINGERROR.value
             self._roll_back(digest)
             header = txns.TxnHeader(session_id, cxid, zxid, time, ops.ERROR)
             error = txns.ErrorTxn(code)
             return Proposal(header, error, txns.encode_entry(header, error))
-        header = txns.TxnHeader(session_id, cxid, zxid, time, op)
-        return Proposal(header, txn, self._entry(header, _encode(txn) if txn else b""), self._touched)
+        return Proposal(header, txn, entry, self._touched)
 
     def applied(self, proposal: Proposal) -> None:
         """Forget the change records of a transaction that has been applied."""
@@ -215,7 +223,11 @@ class Prepare:
         for op, txn in operations:
             encoded = _encode(txn)
             parts += (_pack_int(op), _pack_int(len(encoded)), encoded)
-        return Proposal(header, None, self._entry(header, b"".join(parts)), self._touched, operations)
+        entry = self._entry(header, b"".join(parts))
+        if len(entry) > self.max_entry:
+            self._roll_back(digest)
+            return self._malformed(session_id, cxid)
+        return Proposal(header, None, entry, self._touched, operations)
 
     def _malformed(self, session_id: int, cxid: int) -> Proposal:
         header = txns.TxnHeader(session_id, cxid, self.zxid, self._time, ops.ERROR)
@@ -422,7 +434,16 @@ class Prepare:
         for path in paths:
             parent_path, _name = split_path(path)
             self._remove(path, self._get(path), parent_path, self._get(parent_path))
-        return txns.CloseSessionTxn(list(paths)) if self.close_session_txn else None
+        if not self.close_session_txn:
+            return None
+        named = []
+        room = self.max_entry - _AROUND_PATHS
+        for path in paths:
+            room -= 4 + len(path)
+            if room < 0:
+                break  # whoever applies it deletes what else the session has
+            named.append(path)
+        return txns.CloseSessionTxn(named)
 
 
 def _in_multi(op: int, request: Any) -> tuple[int, Any]:
