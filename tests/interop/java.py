@@ -7,13 +7,15 @@ runs before the tests, and when ``ZKTWISTED_JAVA_395=1`` says so; its jars are k
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -29,7 +31,7 @@ PYSPARK = "pyspark==4.3.0"
 WANTED_JARS = ("zookeeper", "netty", "slf4j-api", "metrics-core", "snappy-java", "commons-", "audience")
 HOW_TO_395 = "the jars of Apache ZooKeeper 3.9.5 are not here; ZKTWISTED_JAVA_395=1 tox -e interop fetches them"
 FETCH_SECONDS = 300.0
-ZKCLI_SECONDS = 60.0
+ZKCLI_SECONDS = 180.0
 FOREIGN_JARS = ("osx", "windows", "aarch", "riscv")
 
 
@@ -74,23 +76,47 @@ def class_path(version: str) -> str | None:
     raise ValueError(f"no Java server of version {version!r} is known here")
 
 
-def run_zkcli(version: str, address: str, properties: Mapping[str, str], script: str) -> str:
-    """Lead the command line client of a release through a script, and return what it printed."""
-    finished = subprocess.run(
-        [
-            *("java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djline.terminal=none"),
-            *(f"-D{key}={value}" for key, value in properties.items()),
-            *("-cp", str(class_path(version)), "org.apache.zookeeper.ZooKeeperMain"),
-            *("-server", address),
-        ],
-        input=script,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=ZKCLI_SECONDS,
-        check=False,
-    )
-    return finished.stdout
+def zkcli_command(version: str, address: str, properties: Mapping[str, str]) -> list[str]:
+    """Return the command that starts the command line client of a release."""
+    return [
+        *("java", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djline.terminal=none"),
+        *(f"-D{key}={value}" for key, value in properties.items()),
+        *("-cp", str(class_path(version)), "org.apache.zookeeper.ZooKeeperMain"),
+        *("-server", address),
+    ]
+
+
+def lead(command: Sequence[str], script: str) -> tuple[int, str]:
+    """
+    Lead a client through a script, a command a line; return its exit status, and what it printed, both outputs in one.
+
+    A line C{@UNTIL word} waits until the client has printed that word once more: its thread for events prints when it
+    comes to it, and "quit" does not wait for that.
+    """
+    printed: list[str] = []
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as client:
+        assert client.stdin and client.stdout
+        watchdog = threading.Timer(ZKCLI_SECONDS, client.kill)
+        watchdog.start()
+        try:
+            for line in script.splitlines(keepends=True):
+                if not line.startswith("@UNTIL "):
+                    client.stdin.write(line)
+                    continue
+                client.stdin.flush()
+                printed.append("")
+                while line.split()[1] not in printed[-1]:
+                    printed.append(client.stdout.readline())
+                    assert printed[-1], "".join(printed)
+            with contextlib.suppress(BrokenPipeError):  # it has ended sooner, and said why
+                client.stdin.close()
+            printed.append(client.stdout.read())
+            return client.wait(), "".join(printed)
+        finally:
+            watchdog.cancel()
+            client.kill()
 
 
 def available(version: str) -> bool:

@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 from kazoo.client import KazooClient
-from kazoo.exceptions import AuthFailedError, NoAuthError
+from kazoo.exceptions import NoAuthError
 from kazoo.security import make_acl
 
 from tests.interop.clients import servers
-from tests.interop.clients.kazoos import WAIT, client_of, close, hosts
+from tests.interop.clients.kazoos import assert_not_authenticated, client_of, hosts
 from tests.interop.conftest import MakeServer
 from tests.interop.ensembles import until
-from tests.interop.java import class_path, run_zkcli
+from tests.interop.java import class_path, lead, zkcli_command
 from tests.interop.kdc import REALM, Kdc, jaas
 from tests.interop.process import HOST, ServerProcess
 from tests.interop.rawclient import Closed, RawSession, buffer
@@ -170,7 +170,7 @@ def zkcli(kind: str, server: ServerProcess, kdc: Kdc, section: str, script: str)
         "java.security.krb5.conf": str(kdc.krb5_conf),
         "zookeeper.server.principal": SERVICE,
     }
-    return run_zkcli(version, f"{HOST}:{server.port}", properties, script).splitlines()
+    return lead(zkcli_command(version, f"{HOST}:{server.port}", properties), script)[1].splitlines()
 
 
 @pytest.mark.parametrize("release", [servers.JAVA_380, servers.JAVA_395])
@@ -179,8 +179,8 @@ def test_java_client(release: str, server: ServerProcess, kdc: Kdc, bob: Path) -
     section = jaas("Client", bob, BOB)
     if release == servers.JAVA_395:
         section = jaas("Client", bob, BOB, tickets=kdc.tickets("bob", bob, "bob"))
-    script = f"create /{release} secret-of-bob sasl:{BOB}:cdrwa\nget /{release}\nwhoami\nquit\n"
-    printed = zkcli(release, server, kdc, section, script)
+    script = f"create /{release} secret-of-bob sasl:{BOB}:cdrwa\nget /{release}\nwhoami\n"
+    printed = zkcli(release, server, kdc, section, script + "@UNTIL SaslAuthenticated\nquit\n")
     assert f"Created /{release}" in printed
     assert "secret-of-bob" in printed
     assert "SaslAuthenticated" in "".join(printed)
@@ -193,7 +193,7 @@ def test_java_client(release: str, server: ServerProcess, kdc: Kdc, bob: Path) -
 def test_java_client_without_tickets(server: ServerProcess, kdc: Kdc) -> None:
     """It has nothing to show, and is told that by its own library; the server serves it as nobody in particular."""
     section = jaas("Client", Path("/nowhere"), BOB, tickets=kdc.directory / "none")
-    printed = zkcli(servers.JAVA_380, server, kdc, section, "whoami\nquit\n")
+    printed = zkcli(servers.JAVA_380, server, kdc, section, "whoami\n@UNTIL AuthFailed\nquit\n")
     assert "AuthFailed" in "".join(printed)
 
 
@@ -212,13 +212,7 @@ def test_kazoo(server: ServerProcess, kdc: Kdc, bob: Path, monkeypatch: pytest.M
 def test_digest_client(server: ServerProcess) -> None:
     """Who has only a name and a password is told that they do not count."""
     options = {"mechanism": "DIGEST-MD5", "username": "bob", "password": "bobsecret"}
-    client = KazooClient(hosts(server), sasl_options=options)
-    try:
-        client.start(WAIT)
-        with pytest.raises(AuthFailedError):
-            client.get("/")
-    finally:
-        close(client)
+    assert_not_authenticated(KazooClient(hosts(server), sasl_options=options))
     with opened(server) as session:
         assert_refused(session, b"")
 

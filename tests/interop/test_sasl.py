@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 from kazoo.client import KazooClient
-from kazoo.exceptions import AuthFailedError, NoAuthError
+from kazoo.exceptions import NoAuthError
 from kazoo.security import make_acl
 
 from tests.interop.clients import servers
-from tests.interop.clients.kazoos import WAIT, client_of, close, hosts
+from tests.interop.clients.kazoos import assert_not_authenticated, client_of, hosts
 from tests.interop.conftest import MakeServer
-from tests.interop.java import run_zkcli
+from tests.interop.java import lead, zkcli_command
 from tests.interop.process import HOST, ServerProcess, four_letter_word
 from tests.interop.rawclient import Closed, RawSession, buffer
 from zktwisted.wire.sasl import DigestClient
@@ -79,13 +79,7 @@ def test_kazoo(server: ServerProcess) -> None:
 
 def test_kazoo_with_a_wrong_password(server: ServerProcess) -> None:
     """It is told so."""
-    client = KazooClient(hosts(server), sasl_options=bob("wrong"))
-    try:
-        client.start(WAIT)
-        with pytest.raises(AuthFailedError):
-            client.get("/")
-    finally:
-        close(client)
+    assert_not_authenticated(KazooClient(hosts(server), sasl_options=bob("wrong")))
 
 
 def zkcli(kind: str, server: ServerProcess, directory: Path, script: str, name: str, password: str) -> str:
@@ -94,13 +88,13 @@ def zkcli(kind: str, server: ServerProcess, directory: Path, script: str, name: 
     path = directory / f"{name}.conf"
     path.write_text(f'Client {{ {MODULE} required username="{name}" password="{password}"; }};', "utf-8")
     properties = {"java.security.auth.login.config": str(path), "zookeeper.fips-mode": "false"}
-    return run_zkcli(version, f"{HOST}:{server.port}", properties, script)
+    return lead(zkcli_command(version, f"{HOST}:{server.port}", properties), script)[1]
 
 
 @pytest.mark.parametrize("release", [servers.JAVA_380, servers.JAVA_395])
 def test_java_client(release: str, server: ServerProcess, tmp_path: Path) -> None:
     """It is who its JAAS file says, and may what its name may; so is C{super}, who may everything of SASL's."""
-    script = "create /cli secret-of-bob sasl:bob:cdrwa\nget /cli\nwhoami\nquit\n"
+    script = "create /cli secret-of-bob sasl:bob:cdrwa\nget /cli\nwhoami\n@UNTIL SaslAuthenticated\nquit\n"
     printed = zkcli(release, server, tmp_path, script, "bob", "bobsecret").splitlines()
     assert "Created /cli" in printed
     assert "secret-of-bob" in printed

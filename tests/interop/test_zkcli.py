@@ -10,23 +10,21 @@ from __future__ import annotations
 
 import re
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.interop.clients import servers
-from tests.interop.java import class_path
+from tests.interop.java import ZKCLI_SECONDS, lead, zkcli_command
 from tests.interop.process import HOST, ServerProcess
 
-# What the client does, a command a line. "@UNTIL words" waits until the client has printed them once more: a command
-# given before the answer to a wrong addauth is here may lose that answer, by the reset of a connection that the server
-# closes with something unread; and "printwatches off" silences events that are still on their way to the screen.
+# What the client does. It is waited for in places: a command given before the answer to a wrong addauth is here may
+# lose that answer, by the reset of a connection that the server closes with something unread; "printwatches off"
+# silences events that are still on their way to the screen; and "quit" waits for none of them.
 SCRIPT = Path(__file__).with_name("clients") / "zkcli.txt"
 SERVER_CONFIG = {"extendedTypesEnabled": "true", "enforceQuota": "true"}
 RELEASES = (servers.JAVA_380, servers.JAVA_395)
-SECONDS = 60.0
 
 MASKS = [
     (re.compile(r"\b[A-Z][a-z]{2} [A-Z][a-z]{2} \d\d \d\d:\d\d:\d\d \w+ \d{4}"), "<time>"),
@@ -43,11 +41,9 @@ TOLD = re.compile(r"\n(WATCHER::|WatchedEvent .*)\n")
 SILENT = "path:/silent"
 
 
-def command(kind: str) -> list[str]:
-    """Return the command that starts the client of a Java release."""
-    version = servers.need_java(kind)
-    jvm = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Duser.timezone=UTC", "-Djline.terminal=none"]
-    return ["java", *jvm, "-cp", str(class_path(version)), "org.apache.zookeeper.ZooKeeperMain"]
+def command(kind: str, server: ServerProcess, chroot: str = "") -> list[str]:
+    """Return the command that starts the client of a Java release at a server."""
+    return zkcli_command(servers.need_java(kind), f"{HOST}:{server.port}{chroot}", {"user.timezone": "UTC"})
 
 
 def run(
@@ -55,12 +51,12 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run the client once, with its two outputs in one."""
     return subprocess.run(
-        [*command(kind), "-server", f"{HOST}:{server.port}{chroot}", *arguments],
+        [*command(kind, server, chroot), *arguments],
         input=script,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=SECONDS,
+        timeout=ZKCLI_SECONDS,
         check=False,
     )
 
@@ -68,6 +64,11 @@ def run(
 def untangled(output: str) -> str:
     """Return what the client printed with all that its thread for events said at the end."""
     return "\n".join([TOLD.sub("", output), *TOLD.findall(output), ""])
+
+
+def spoken(output: str) -> list[str]:
+    """Return the lines of the client's main thread."""
+    return TOLD.sub("", output).splitlines()
 
 
 def masked(output: str) -> tuple[list[str], list[str]]:
@@ -96,34 +97,9 @@ def masked(output: str) -> tuple[list[str], list[str]]:
 def transcript(kind: str, server: ServerProcess) -> tuple[list[str], list[str]]:
     """Lead a client through the script and return what it printed."""
     script = SCRIPT.read_text(encoding="utf-8").replace("@SERVER@", f"{HOST}:{server.port}")
-    printed: list[str] = []
-    with subprocess.Popen(
-        [*command(kind), "-server", f"{HOST}:{server.port}"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as client:
-        assert client.stdin and client.stdout
-        watchdog = threading.Timer(SECONDS, client.kill)
-        watchdog.start()
-        try:
-            for line in script.splitlines(keepends=True):
-                if not line.startswith("@UNTIL "):
-                    client.stdin.write(line)
-                    continue
-                client.stdin.flush()
-                printed.append("")
-                while line.split()[1] not in printed[-1]:
-                    printed.append(client.stdout.readline())
-                    assert printed[-1], "".join(printed)
-            client.stdin.close()
-            printed.append(client.stdout.read())
-            assert client.wait() == 0, "".join(printed)
-        finally:
-            watchdog.cancel()
-            client.kill()
-    return masked(untangled("".join(printed)))
+    status, printed = lead(command(kind, server), script)
+    assert status == 0, printed
+    return masked(untangled(printed))
 
 
 @pytest.fixture(params=RELEASES)
@@ -160,6 +136,7 @@ def test_untangled() -> None:
     event = "WatchedEvent state:SyncConnected type:None path:null"
     printed = f"first\n[a\nWATCHER::\n, b\n{event}\n]\nlast\n"
     assert masked(untangled(printed)) == (["first", "[a, b]", "last"], [event])
+    assert spoken(printed) == ["first", "[a, b]", "last"]
 
 
 def test_every_command(release: str, tested: ServerProcess, reference: ServerProcess) -> None:
@@ -176,10 +153,10 @@ def test_single_commands_and_their_exit_status(server: ServerProcess) -> None:
     created = run(kind, server, "create", "/cli", "data")
     assert "Created /cli" in created.stdout
     assert created.returncode == 0
-    assert run(kind, server, "-waitforconnection", "get", "/cli").stdout.splitlines()[-1] == "data"
+    assert spoken(run(kind, server, "-waitforconnection", "get", "/cli").stdout)[-1] == "data"
     below = run(kind, server, "create", "/below", "x", chroot="/cli")
     assert "Created /below" in below.stdout
-    assert run(kind, server, "ls", "/cli").stdout.splitlines()[-1] == "[below]"
+    assert spoken(run(kind, server, "ls", "/cli").stdout)[-1] == "[below]"
     refused = run(kind, server, "delete", "/cli")
     assert "Node not empty: /cli" in refused.stdout
     assert refused.returncode == 1

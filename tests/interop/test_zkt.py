@@ -162,7 +162,7 @@ def test_reconfig_and_config(make_ensemble: MakeEnsemble) -> None:
     ensemble = make_ensemble({1: servers.JAVA_380, 2: servers.JAVA_380, 3: servers.JAVA_380}, config=settings)
     ensemble.start()
     member = ensemble.members[1]
-    theirs = test_zkcli.run(servers.JAVA_380, member, "config", "-s").stdout.splitlines()
+    theirs = test_zkcli.spoken(test_zkcli.run(servers.JAVA_380, member, "config", "-s").stdout)
     ours = shown(member, "config", "-s").splitlines()
     assert len(ours) == 15
     assert ours == theirs[len(theirs) - len(ours) :]

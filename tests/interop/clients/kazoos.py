@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from kazoo.client import KazooClient
+from kazoo.protocol.states import KeeperState
 
 from tests.interop.process import HOST, PATIENCE, ServerProcess
 
@@ -61,6 +62,23 @@ class Told:
             if not self._changed.wait_for(lambda: check(self.values), WAIT):
                 raise AssertionError(f"after {WAIT} s only this was told: {self.values}")
             return list(self.values)
+
+
+def assert_not_authenticated(client: KazooClient) -> None:
+    """
+    Start a client and wait until it has been told that its credentials do not count; end it.
+
+    It says that it is connected before it shows them, and that it is closed right after it was refused, so that neither
+    the end of `start` nor the error of a request is certain.
+    """
+    states = Told()
+    client.add_listener(lambda _: states(client.client_state))
+    try:
+        client.start_async()
+        states.until(lambda values: KeeperState.AUTH_FAILED in values)
+        assert not client.connected
+    finally:
+        close(client)
 
 
 @contextlib.contextmanager
