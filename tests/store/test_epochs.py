@@ -56,6 +56,8 @@ class EpochTests(SynchronousTestCase):
         self.assertEqual(self.refused(0), "Found one in /data/currentEpoch")
         self.files(acceptedEpoch=b"", currentEpoch=b"0")
         self.assertEqual(self.refused(0), "Found  in /data/acceptedEpoch")
+        self.files(acceptedEpoch=b"2147483648", currentEpoch=b"2147483647")
+        self.assertEqual(self.refused(0), "Found 2147483648 in /data/acceptedEpoch")
 
     def test_promise_behind(self) -> None:
         """A server cannot hold the history of an epoch that it never accepted."""

@@ -19,6 +19,16 @@ class EpochTests(LeaderCase):
         self.assertEqual([], self.hello(2, epoch=12))
         self.assertEqual(["9 < LEADERINFO epoch 8", "1 < LEADERINFO epoch 8", "2 < LEADERINFO epoch 8"], self.done())
 
+    def test_epochs_that_cannot_be(self) -> None:
+        """Nobody raises the epoch by more elections than there can have been, nor above all that there are."""
+        for accepted, promised in ((0, (1 << 20) + 1), (0, 0xFFFFFFFF), (5, 1 << 31), ((1 << 31) - 3, (1 << 31) - 1)):
+            self.leader = self.make(accepted=accepted)
+            found = self.hello(1, epoch=promised)
+            self.assert_dropped(found, 1, "cannot have promised epoch")
+            self.assertEqual([f"acceptedEpoch {accepted + 1}"], self.hello(2, epoch=accepted))
+        self.leader = self.make(accepted=7)
+        self.assertEqual([f"acceptedEpoch {8 + (1 << 20)}"], self.hello(1, epoch=7 + (1 << 20)))
+
     def test_no_quorum_without_voters(self) -> None:
         """Observers and strangers may raise the epoch; they are no quorum."""
         self.assertEqual([], self.hello(9, 77) + self.hello(8, observer=True))

@@ -91,6 +91,12 @@ class DiscoveryTests(LearnerCase):
         hear(self.learner)
         self.assertEqual(["0 < ACKEPOCH 1:4, epoch -1"], self.says(quorum.LEADERINFO, "2:0", LEADERINFO))
 
+    def test_epoch_that_cannot_be(self) -> None:
+        """An epoch that makes zxids negative is never promised: nothing higher could be had again."""
+        packet = QuorumPacket(quorum.LEADERINFO, -(1 << 63), LEADERINFO)
+        self.learner.receive(packet, self.now)
+        self.assert_left(hear(self.learner), "an epoch that cannot be")
+
     def test_lower_epoch(self) -> None:
         """A lower epoch than was promised to another leader: not with us."""
         self.learner = self.make(accepted=3)

@@ -20,6 +20,9 @@ __all__ = ["ACCEPTED", "CURRENT", "Epochs", "load_epochs", "write_epoch"]
 ACCEPTED = "acceptedEpoch"
 CURRENT = "currentEpoch"
 
+#: It is the upper half of a zxid, which is signed.
+_EPOCH_MAX = (1 << 31) - 1
+
 
 class Epochs(NamedTuple):
     """What L{load_epochs} found."""
@@ -77,6 +80,6 @@ def _read(disk: Disk, names: list[str], name: str) -> int | None:
     if name not in names:
         return None
     text = bytes(disk.read(name)).decode("latin-1").split("\n", 1)[0].strip()
-    if not re.fullmatch("[+-]?[0-9]{1,19}", text):
+    if not re.fullmatch("[+-]?[0-9]{1,19}", text) or int(text) > _EPOCH_MAX:
         raise StoreError(f"Found {text} in {disk.path}/{name}")
     return int(text)

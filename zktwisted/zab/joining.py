@@ -24,6 +24,11 @@ from zktwisted.zab.sync import History
 
 __all__ = ["Joining"]
 
+#: By how much a learner can have promised more than we have: nobody misses so many elections.
+_LEAP_MAX = 1 << 20
+#: With a higher epoch a zxid is negative, and older than all others.
+_EPOCH_MAX = (1 << 31) - 1
+
 
 class Joining(Links):
     """
@@ -59,6 +64,7 @@ class Joining(Links):
         self.last_proposed = last_zxid
         self._quorums = (Quorum(ensemble),) if last_seen is None else (Quorum(ensemble), Quorum(last_seen))
         self._since = now
+        self._highest_promise = min(accepted_epoch + _LEAP_MAX, _EPOCH_MAX - 1)
         self._phase_deadline = now + limits.init_seconds
         # Epoch quorum: who offered, whether the epoch is settled, whether our own promise of it is on disk.
         self._connecting: dict[int, None] = {}
@@ -117,8 +123,13 @@ class Joining(Links):
     def _hello(self, link: Link, packet: QuorumPacket, now: float) -> None:
         if not self._introduce(link, packet):
             return
+        promised = zxid_epoch(packet.zxid)
+        if promised > self._highest_promise:
+            # An epoch is for ever: one stranger could use up all that there are.
+            self._drop(link, f"it cannot have promised epoch {promised}")
+            return
         link.stage = Stage.EPOCH
-        self._offer(link.sid, zxid_epoch(packet.zxid), now)
+        self._offer(link.sid, promised, now)
         if self._promised:
             self._inform(link, now)
 

@@ -248,6 +248,9 @@ class Learner(Machine):
 
     def _discover(self, packet: QuorumPacket) -> None:
         epoch = zxid_epoch(packet.zxid)
+        if packet.zxid < 0:
+            self._leave(f"{packet!r} is of an epoch that cannot be")
+            return
         if packet.type == quorum.NEWLEADER:
             # A leader of before 3.4 begins so, and knows no promises.
             self._old_leader = True
