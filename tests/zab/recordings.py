@@ -7,13 +7,12 @@ are given out, and an end may have cut off what one side had said already.
 
 from __future__ import annotations
 
-import gzip
-import json
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.wire.recordings import rows
 from zktwisted.config.ensemble import Ensemble
 from zktwisted.wire.quorum import QuorumPacket, read_packet
 
@@ -49,13 +48,6 @@ class Conversation(NamedTuple):
     @property
     def where(self) -> str:
         return f"{self.file}, connection {self.number}"
-
-
-def rows(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of a recording."""
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8")
-    with opened as file:
-        return [json.loads(line) for line in file]
 
 
 def packet_of(raw: bytes) -> QuorumPacket:
