@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode, encodebytes
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,16 @@ class TlsTestCase(SynchronousTestCase):
         return "\n".join(str(event.get("log_format", "")).format(**event) for event in self.log)
 
 
+def damaged(text: bytes, kind: bytes, old: bytes, new: bytes) -> bytes:
+    """Change what the first block of a kind means."""
+    begin, end = b"-----BEGIN %s-----\n" % kind, b"-----END %s-----" % kind
+    before, _, rest = text.partition(begin)
+    block, _, after = rest.partition(end)
+    data = b64decode(block)
+    assert old in data, "there is nothing to be damaged"
+    return before + begin + encodebytes(data.replace(old, new)) + end + after
+
+
 class HandshakeTests(TlsTestCase):
     def test_served(self) -> None:
         """After the handshake the protocol is made and talks, and its certificate is known before."""
@@ -225,7 +236,6 @@ class HandshakeTests(TlsTestCase):
         other, _ = self.connect(listener)
         for each in (protocol, other):
             each.connectionLost(Failure(ConnectionError()))
-
 
     def test_stopped(self) -> None:
         """A server that goes closes what is not yet anybody's, and nothing else."""
@@ -403,6 +413,27 @@ class SettingsTests(TlsTestCase):
         """Without a key store there is no server."""
         error = self.assertRaises(ConfigError, TlsContext, self.settings(key_store=Store("ssl.keyStore", "")))
         self.assertEqual(error.message, "Keystore is required for SSL server: ssl.keyStore.location")
+
+    def test_damage_within(self) -> None:
+        """What is wrong deep within a certificate or a list is told with its file and its key as well."""
+        own, trust = self.server.store.read_bytes(), self.authority.trust.read_bytes() + self.authority.revoked()
+        for name, whole, kind, old, new in (
+            ("keyStore", own, b"CERTIFICATE", b"server", b"\xfferver"),  # no UTF-8
+            ("keyStore", own, b"CERTIFICATE", b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x12"),  # no version
+            ("trustStore", trust, b"CERTIFICATE", b"Authority", b"\xffuthority"),
+            ("trustStore", trust, b"CERTIFICATE", b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x12"),
+            ("trustStore", trust, b"X509 CRL", b"Authority", b"\xffuthority"),
+            ("trustStore", trust, b"X509 CRL", b"\x02\x01\x01\x30", b"\x02\x01\x11\x30"),
+        ):
+            path = Path(self.mktemp())
+            path.write_bytes(damaged(whole, kind, old, new))
+            field = "key_store" if name == "keyStore" else "trust_store"
+            store = Store(f"ssl.{name}", str(path), kind="PEM")
+            error = self.assertRaises(
+                ConfigError, TlsContext, self.settings(revocation_lists=kind != b"CERTIFICATE", **{field: store})
+            )
+            self.assertEqual(error.key, f"ssl.{name}.location")
+            self.assertIn(str(path), error.message)
 
     def test_expired_certificate_of_our_own(self) -> None:
         """It is used, as in Java, and the log says what is wrong."""

@@ -53,7 +53,7 @@ _SEQUENCE, _OCTET_STRING = 0x30, 0x04
 #: No store of keys is larger, and nobody should wait for one that is.
 _SIZE_MAX = 16 << 20
 
-_BROKEN = (ValueError, TypeError, IndexError, StructError, UnsupportedAlgorithm)
+_BROKEN = (ValueError, TypeError, IndexError, StructError, UnsupportedAlgorithm, x509.InvalidVersion)
 _PEM_KEY = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.+?-----END \1-----", re.DOTALL)
 _PEM_CERTIFICATE = re.compile(
     rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----(.+?)-----END (?:X509 |TRUSTED )?CERTIFICATE-----", re.DOTALL

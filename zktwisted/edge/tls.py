@@ -37,6 +37,8 @@ _UNSAFE = frozenset(("SSLv2Hello", "SSLv3", "TLSv1", "TLSv1.1"))
 _VERIFY = {"none": SSL.VERIFY_NONE, "want": SSL.VERIFY_PEER, "need": SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT}
 #: Forward secrecy for everyone, first with authenticated encryption.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20:ECDHE+AES"
+#: What OpenSSL says of files that others found readable.
+_REFUSED = (SSL.Error, crypto.Error)
 _CIPHERS_1_3 = ("TLS_AES_256_GCM_SHA384", "TLS_AES_128_GCM_SHA256", "TLS_CHACHA20_POLY1305_SHA256")
 
 
@@ -229,11 +231,17 @@ class TlsContext:
             for certificate in own.chain[1:]:
                 context.add_extra_chain_cert(certificate)
             context.check_privatekey()
-        except (SSL.Error, TypeError, ValueError) as error:
+        except (*_REFUSED, TypeError, ValueError) as error:
             raise settings.key_store.error(
                 f"OpenSSL does not take its key: {_words(error)}", "use a key of RSA (2048 bits or more) or of EC"
             ) from None
-        self._set_trust(context, trusted)
+        try:
+            self._set_trust(context, trusted)
+        except _REFUSED as error:
+            assert settings.trust_store is not None, "only what is in a file can be wrong"
+            raise settings.trust_store.error(
+                f"OpenSSL does not take what is in it: {_words(error)}", "make the store anew"
+            ) from None
         return context
 
     def _set_protocols(self, context: SSL.Context) -> tuple[str, ...]:
