@@ -29,6 +29,9 @@ from zktwisted.client.recipes import (
 )
 from zktwisted.errors import ConnectionLossError, SessionExpiredError
 
+#: How often something is looked at that nobody tells of, with pauses of 50 ms: for a minute.
+TRIES = 1200
+
 
 class Stage(Protocol):
     """Where a story takes place."""
@@ -107,7 +110,7 @@ def nothing_yet(*asked: Deferred[Any]) -> bool:
 
 async def line_of(lock: Lock, expected: list[bytes], stage: Stage) -> None:
     """Wait until these stand in a line."""
-    for _ in range(200):
+    for _ in range(TRIES):
         if await lock.contenders() == expected:
             return
         await stage.pause(0.05)
@@ -310,7 +313,7 @@ async def election(stage: Stage) -> None:
     first = elections[0].run(leader("one"))
     await told.until(lambda values: values == ["one leads"])
     second = elections[1].run(leader("two"))
-    for _ in range(200):
+    for _ in range(TRIES):
         if await elections[0].contenders() == [b"one", b"two"]:
             break
         await stage.pause(0.05)
@@ -378,7 +381,7 @@ async def double_barrier(stage: Stage) -> None:
     await stage.pause(0.2)
     given_up.cancel()
     given_up.addErrback(lambda failure: failure.trap(CancelledError))
-    for _ in range(200):
+    for _ in range(TRIES):
         if await clients[1].children("/meeting") == []:
             return
         await stage.pause(0.05)
@@ -485,7 +488,7 @@ async def party(stage: Stage) -> None:
     assert await first.members() == [b"one"]
     stage.heal(two)
     await two.when_connected()
-    for _ in range(200):
+    for _ in range(TRIES):
         if len(await first.members()) == 2:
             break
         await stage.pause(0.05)

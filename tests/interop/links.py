@@ -161,7 +161,7 @@ class Links:
         self._orders.append(act)
         self._waker.send(b".")
         with self._done:
-            assert self._done.wait_for(lambda: done, 30.0), "the thread of the relays is gone"
+            assert self._done.wait_for(lambda: done, 60.0), "the thread of the relays is gone"
 
     def _run(self) -> None:
         while not self._closing:

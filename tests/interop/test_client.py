@@ -465,7 +465,7 @@ def test_expired(run: Any, relay: Relay) -> None:
     """Who is away for too long learns that his session is over, and has another."""
 
     async def program(zoo: Zoo, other: ZooKeeperClient) -> None:
-        zk = await zoo.connected(f"{HOST}:{relay.port}{other.chroot}", session_timeout=1.0)
+        zk = await zoo.connected(f"{HOST}:{relay.port}{other.chroot}", session_timeout=5.0)
         states, told, gone = Told(), Told(), Told()
         zk.listen(states)
         session = zk.session_id

@@ -20,7 +20,7 @@ from tests.interop.load import under_load
 from tests.interop.process import HOST
 
 SEED = int(os.environ.get("ZKTWISTED_SEED", "20240229"))
-SECONDS = 40.0
+SECONDS = 60.0
 ADDRESS = b"127.0.0.1:1"
 ACK, PING, FOLLOWER_INFO, LEADER_INFO, ACK_EPOCH, NEW_LEADER, UNKNOWN = 3, 5, 11, 17, 18, 10, 99
 

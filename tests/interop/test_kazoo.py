@@ -302,7 +302,7 @@ def test_a_session_expires(connect: Connect, server: ServerProcess, request: pyt
     """A session whose client has vanished without a word is ended and its ephemerals with it."""
     other = connect()
     with socket.create_connection((HOST, server.port), WAIT) as dying:
-        raw_request(dying, struct.pack(">iqiqi", 0, 0, 3000, 0, 16) + bytes(17))
+        raw_request(dying, struct.pack(">iqiqi", 0, 0, 6000, 0, 16) + bytes(17))
         path = f"/{request.node.name}/e".encode()
         create = struct.pack(f">iii{len(path)}si", 1, 1, len(path), path, 0)
         answer = raw_request(dying, create + struct.pack(">iii5si6si", 1, 31, 5, b"world", 6, b"anyone", 1))

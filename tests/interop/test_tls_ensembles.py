@@ -20,7 +20,7 @@ from tests.interop.ensembles import JAVA, JAVA_395, OURS, until
 from tests.interop.load import under_load
 from tests.interop.process import HOST
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 class Stores:

@@ -117,5 +117,5 @@ def test_clients_from_plain_to_tls(authority: Authority, make_server: MakeServer
     for writer in secure:
         writer.finish()
     # kazoo forgets sockets whose server was away: they are collected while that is no error.
-    del secure, writer
+    del secure, plain, writer
     gc.collect()

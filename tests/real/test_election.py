@@ -22,7 +22,7 @@ from zktwisted.wire.votes import ServerState, Vote
 reactor = cast(Any, global_reactor)
 
 HOSTS = {1: "127.0.0.1", 2: "[::1]", 3: "localhost"}
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def clients_see(text: str, places: dict[str, str]) -> None:
             value.stop()
             value.close()
     assert (result.attempted > 10, result.failed) == (True, 0), "".join(said)
-    assert str(told.get(timeout=30)) == event
+    assert str(told.get(timeout=60)) == event
     assert event in text
 
 
@@ -165,10 +165,10 @@ def test_embedding(tmp_path: Path) -> None:
         try:
             _, clients, _, web = program.stdout.readline().split()
             client = KazooClient(f"127.0.0.1:{clients}")
-            client.start(timeout=30)
+            client.start(timeout=60)
             assert (client.exists("/kept") is None) == (attempt == 0)
             client.ensure_path("/kept")
-            with urllib.request.urlopen(f"http://127.0.0.1:{web}/", timeout=30) as page:
+            with urllib.request.urlopen(f"http://127.0.0.1:{web}/", timeout=60) as page:
                 assert page.read().strip()
             client.stop()
             client.close()
@@ -204,17 +204,17 @@ def test_client(address: str, tmp_path: Path) -> None:
     )
     assert program.stdout is not None
     client = KazooClient(address)
-    client.start(timeout=30)
+    client.start(timeout=60)
     try:
         assert program.stdout.readline() == "watching\n"
         client.create("/app/config", b"first")
         assert program.stdout.readline() == "0 first\n"
         client.set("/app/config", b"stop")
         assert program.stdout.readline() == "1 stop\n"
-        assert program.wait(30) == 0
+        assert program.wait(60) == 0
     finally:
         program.kill()
-        program.wait(30)
+        program.wait(60)
         program.stdout.close()
         client.stop()
         client.close()

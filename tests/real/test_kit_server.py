@@ -117,7 +117,7 @@ def test_wrong_setting() -> None:
 def test_settings_count(connect: MakeClient) -> None:
     """Settings are those of the server."""
     with TestServer(tick_time=100) as quick:
-        connect(quick.hosts, timeout=0.05)
+        connect(quick.hosts)
         assert quick._running.members[1].service.config.min_session_timeout == 200
 
 
