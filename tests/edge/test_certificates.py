@@ -87,6 +87,8 @@ class HostTests(SynchronousTestCase):
 
     def test_unreadable_names(self) -> None:
         """Alternative names that cannot be read name nobody, and the common name does not stand in for them."""
-        broken = x509.UnrecognizedExtension(x509.SubjectAlternativeName.oid, b"\x30\x05zk1")
-        certificate = self.authority.identity("x", subject=name({CN: "zk1.example"}), extension=broken).certificate
-        self.assertFalse(names_host(certificate, ["zk1.example"]))
+        x400 = b"\x30\x0f\xa3\x00\x82\x0bzk1.example"  # a name of a kind that nobody reads, and one that counted
+        for names in (b"\x30\x05zk1", x400, b"\x30\x00"):
+            broken = x509.UnrecognizedExtension(x509.SubjectAlternativeName.oid, names)
+            certificate = self.authority.identity("x", subject=name({CN: "zk1.example"}), extension=broken).certificate
+            self.assertFalse(names_host(certificate, ["zk1.example"]), names)

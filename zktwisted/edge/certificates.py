@@ -78,7 +78,7 @@ def names_host(certificate: x509.Certificate, hosts: Iterable[str]) -> bool:
     except x509.ExtensionNotFound:
         common = [str(each.value).lower() for each in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
         return any(host.lower().rstrip(".") == common[-1] for host in hosts) if common else False
-    except ValueError:
+    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
         return False
     return any(_names(certificate, alternatives, host) for host in hosts)
 
