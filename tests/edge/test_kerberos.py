@@ -123,7 +123,7 @@ class ClientTests(SynchronousTestCase):
 
 def admission() -> KerberosAdmission:
     """Who may call servers on h1 and H2."""
-    return KerberosAdmission(lambda: GssServer(contexts.Accepting()), ["h1", "H2"])
+    return KerberosAdmission(lambda: GssServer(contexts.Accepting()), ["h1", "H2"], ["EXAMPLE.COM", "OTHER"])
 
 
 def calling(own: str = SERVER, error: str = "") -> GssClient:
@@ -144,13 +144,16 @@ class ExchangeTests(SynchronousTestCase):
 
     def test_through(self) -> None:
         """Both know each other."""
-        for own in (SERVER, "zkquorum/h2@EXAMPLE.COM", "zkquorum/H2@EXAMPLE.COM", "other/h1@ELSEWHERE"):
+        for own in (SERVER, "zkquorum/h2@EXAMPLE.COM", "zkquorum/H2@EXAMPLE.COM", "other/h1@OTHER"):
             accepting, connecting = self.exchange(own)
             self.assertEqual((accepting.user, accepting.done, connecting.done), (own, True, True))
 
     def test_hosts(self) -> None:
         """Who is no service on a host of the ensemble is not let in; nor who has no host: CVE-2023-44981."""
         for own in (
+            "zkquorum/h1@ELSEWHERE",  # whose KDC calls h1 what it likes
+            "zkquorum/h1@example.com",
+            "zkquorum/h1@",
             "zkquorum/elsewhere@EXAMPLE.COM",
             "zkquorum/H1@EXAMPLE.COM",
             "zkquorum@EXAMPLE.COM",

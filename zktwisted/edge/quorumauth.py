@@ -138,14 +138,16 @@ class DigestAdmission:
 
 
 class KerberosAdmission:
-    """Whoever is a service on a host of the ensemble."""
+    """Whoever is a service on a host of the ensemble, in one of its realms."""
 
-    def __init__(self, begin: Callable[[], GssServer], hosts: Collection[str]) -> None:
+    def __init__(self, begin: Callable[[], GssServer], hosts: Collection[str], realms: Collection[str]) -> None:
         """
         @param begin: begins an exchange.
         @param hosts: the hosts of the ensemble's servers, as their lines name them.
+        @param realms: those whose word counts: others that ours trusts could call anything a host of ours.
         """
         self._begin = begin
+        self._realms = frozenset(realms)
         # Principals are mostly written in small letters (and _HOST is), whatever the server lines are.
         self._hosts = frozenset(hosts) | {host.lower() for host in hosts}
 
@@ -159,12 +161,14 @@ class KerberosAdmission:
         if response.authzid != name:
             raise SaslError(f"{name!r} asks to act as another")
         try:
-            host = parse_principal(name).host
+            principal = parse_principal(name)
         except NoNameError as error:
             raise SaslError(f"{name!r} is no service on a host: {error}") from error
         # Kerberos writes a slash that belongs to a component with a backslash before it.
-        if host not in self._hosts or "\\" in name:
+        if principal.host not in self._hosts or "\\" in name:
             raise SaslError(f"{name!r} is no service on a host of this ensemble")
+        if principal.realm not in self._realms:
+            raise SaslError(f"{name!r} is of another realm than this ensemble")
 
 
 class Accepting:
@@ -360,7 +364,7 @@ class QuorumAuth:
         servers, learner = read_logins(config)[1:]
         if servers is None:
             return None
-        admission, required = _admission(servers, config), config.quorum_auth_server_require_sasl
+        admission, required = _admission(servers, learner, config), config.quorum_auth_server_require_sasl
         if isinstance(learner, KerberosLogin):
             return cls(admission, _kerberos_login(learner, config), required, Errands(in_thread).run)
         return cls(admission, None if learner is None else _digest_login(learner), required)
@@ -380,16 +384,20 @@ class QuorumAuth:
         return Connecting(self._login(host), self._in_thread)
 
 
-def _admission(accepted: Users | KerberosLogin, config: ServerConfig) -> Admission:
+def _admission(
+    accepted: Users | KerberosLogin, learner: Login | KerberosLogin | None, config: ServerConfig
+) -> Admission:
     if isinstance(accepted, Users):
         return DigestAdmission(accepted)
-    from zktwisted.edge.kerberos import Acceptor
+    from zktwisted.edge.kerberos import Acceptor, default_realm
 
     acceptor = Acceptor(accepted, config.jaas_file)
     ensemble = config.ensemble
     assert ensemble is not None, "servers are of an ensemble"
     hosts = {address.host for member in ensemble.members for address in member.addresses}
-    return KerberosAdmission(lambda: GssServer(acceptor.context()), hosts)
+    principals = [each.principal or "" for each in (accepted, learner) if isinstance(each, KerberosLogin)]
+    realms = {principal.partition("@")[2] or default_realm() for principal in principals} | {config.server_realm}
+    return KerberosAdmission(lambda: GssServer(acceptor.context()), hosts, realms - {""})
 
 
 def _digest_login(login: Login) -> Callable[[str], DigestClient]:
