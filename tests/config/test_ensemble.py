@@ -10,7 +10,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.config.tables import rows
 from zktwisted.config import Address, Ensemble, Member
-from zktwisted.config.ensemble import without_clients
 from zktwisted.errors import ConfigError
 
 THREE = "server.1=a:2888:3888;2181\nserver.2=b:2888:3888:observer\nserver.3=[::1]:2888:3888;127.0.0.1:2181"
@@ -84,10 +83,6 @@ class EnsembleTests(SynchronousTestCase):
     def test_negative_version(self) -> None:
         """A version with the highest bit set prints as Java prints it."""
         self.assertEqual(Ensemble((), version=-1).text, "version=ffffffffffffffff")
-
-    def test_without_clients(self) -> None:
-        """Client addresses can be left out of the text."""
-        self.assertNotIn(";", without_clients(Ensemble.parse(THREE)).text)
 
     def test_error_names_key(self) -> None:
         """An error names the line that is wrong, as it is written."""

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from zktwisted.config.fields import number
 from zktwisted.errors import ConfigError
 
-__all__ = ["Address", "Ensemble", "Member"]
+__all__ = ["ANY_HOST", "OBSERVER", "PARTICIPANT", "Address", "Ensemble", "Member", "normal_host", "parse_role"]
 
 ANY_HOST = "0.0.0.0"  # noqa: S104 - the word for every address in server lines
 PARTICIPANT = "participant"
@@ -411,8 +411,3 @@ def _short_ipv4(host: str) -> str:
 
 def _bracketed(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def without_clients(ensemble: Ensemble) -> Ensemble:
-    """The same servers without their client addresses."""
-    return replace(ensemble, members=tuple(replace(member, client_address=None) for member in ensemble.members))

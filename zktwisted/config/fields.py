@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Key", "Kind", "Section", "number", "render", "setting"]
+__all__ = ["Key", "Kind", "Section", "number", "parse", "remedy", "render", "setting"]
 
 
 class Kind(enum.Enum):

@@ -26,7 +26,7 @@ from zktwisted.config.settings import Settings
 from zktwisted.config.tls import CLIENT_AUTH
 from zktwisted.errors import ConfigError
 
-__all__ = ["Note", "ServerConfig"]
+__all__ = ["Note", "ServerConfig", "keys_by_attribute"]
 
 
 @dataclass(frozen=True, slots=True)
