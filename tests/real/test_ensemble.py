@@ -37,6 +37,7 @@ def lines_of(process: Twist, count: int) -> tuple[list[re.Match[str]], str]:
     return matches, hosts[1]
 
 
+@pytest.mark.usefixtures("usual_ports")
 def test_three_servers(launch: Launcher) -> None:
     """Three servers find a leader, agree on what a client of any of them writes, keep it, and stop with 0."""
     process = launch("--ensemble", "3", "--data-dir", "e")
@@ -77,6 +78,7 @@ def test_three_servers(launch: Launcher) -> None:
     assert process.stop() == 0
 
 
+@pytest.mark.usefixtures("usual_ports")
 def test_observers(launch: Launcher) -> None:
     """A server without a vote follows as well; two ensembles find room beside each other."""
     first = launch("--ensemble", "1", "--observers", "1", "-d", "first")
@@ -88,6 +90,7 @@ def test_observers(launch: Launcher) -> None:
     assert [first.stop(), second.stop()] == [0, 0]
 
 
+@pytest.mark.usefixtures("usual_ports")
 def test_unwritable(launch: Launcher) -> None:
     """A server that cannot have its directory ends the ensemble with one line."""
     (launch.directory / "e").write_text("no directory")

@@ -118,6 +118,7 @@ def test_tutorial(address: str) -> None:
     clients_see(tutorial()[0], {"127.0.0.1:2181": address})
 
 
+@pytest.mark.usefixtures("usual_ports")
 def test_tutorial_of_three(tmp_path: Path) -> None:
     """So do those of three, which are started as it says and print what it says."""
     text = tutorial()[1]
