@@ -1,7 +1,7 @@
 """
 Who a client is: the identities of a connection and the packets that add to them.
 
-Knows the schemes C{ip}, C{digest} and C{ensemble}, how an address is written, and which scheme a server may
+Knows the schemes C{ip}, C{digest}, C{ensemble} and C{x509}, how an address is written, and which scheme a server may
 demand (C{enforce.auth}).  Refuses to know sockets, requests and the tree: values in, values out.  What an ACL
 makes of an identity is decided in L{zktwisted.tree.acl}.
 
