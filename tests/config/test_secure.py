@@ -105,6 +105,18 @@ class ClientTests(SecureTestCase):
         # Named, but not enforced.
         self.assert_refused(f"{wanted}{TRUST}{self.jaas}enforce.auth.schemes=sasl", "ssl.clientAuth")
 
+    def test_words(self) -> None:
+        """Who has only connected is told nothing by four-letter words: a session's id is all that its taking needs."""
+        sasl = f"{SECURE_PORT}{self.jaas}requireClientAuthScheme=sasl\n"
+        wanted = f"{SECURE_PORT}{TRUST}ssl.clientAuth=want\nrequireClientAuthScheme=x509\n"
+        for text in (sasl, wanted):
+            for words in ("*", "dump", "srvr,cons", "wchc", "stmk"):
+                self.assert_refused(f"{text}4lw.commands.whitelist={words}", "4lw.commands.whitelist", "ssl.clientAuth")
+            self.assert_accepted(f"{text}4lw.commands.whitelist=srvr,ruok,isro,mntr")
+        self.assert_accepted(f"{sasl}{TRUST}4lw.commands.whitelist=*")
+        self.assert_accepted(f"{SECURE_PORT}{TRUST}4lw.commands.whitelist=*")
+        self.assert_accepted(f"{sasl}secureClientPortAddress=127.0.0.1\n4lw.commands.whitelist=*")
+
 
 class ServerTests(SecureTestCase):
     def test_tls(self) -> None:

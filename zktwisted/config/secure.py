@@ -25,6 +25,8 @@ PROFILES = ("", SECURE)
 
 #: Schemes that prove nothing: anybody has an address, and a name and password of his own choice.
 _OPEN = frozenset({"digest", "ensemble", "ip"})
+#: Words that tell nothing of anybody's; those that tell of sessions tell enough to take them over.
+_HARMLESS = frozenset({"srvr", "ruok", "isro", "mntr"})
 _SASL = "write requireClientAuthScheme=sasl, and java.security.auth.login.config= with the path of a JAAS file"
 
 
@@ -102,6 +104,11 @@ def _clients(config: ServerConfig, place: str) -> Iterator[ConfigError]:
     """What lets clients in that have not shown who they are, at a place with TLS."""
     schemes, trusted = frozenset(config.enforced_schemes), bool(config.ssl_trust_store_location)
     if schemes and not schemes & _OPEN and (trusted or "x509" not in schemes):
+        words = sorted({*config.four_letter_words_whitelist} - _HARMLESS)
+        if words and not (trusted and config.ssl_client_auth.lower() == "need"):
+            message = f"{', '.join(words)} is answered on {place} to whoever asks, without a session"
+            remedy = "leave out all but srvr, ruok, isro and mntr; or write ssl.clientAuth=need, and its trust store"
+            yield _error("4lw.commands.whitelist", message, remedy)
         return
     if config.ssl_client_auth.lower() != "need":
         message = f"clients are served on {place} who have not authenticated"
