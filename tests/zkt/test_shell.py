@@ -84,6 +84,10 @@ class ShellTests(ZktCase):
         self.assertEqual("get: /none: there is no such node", shown[2])
         self.assertIn("nosuch", shown[3])
 
+    def test_remarks(self) -> None:
+        """What stands behind # at the beginning of a line is for people."""
+        self.assertEqual(["Created /a"], self.shell("# let there be /a", "  #!", "create /a"))
+
     def test_stop_at_error(self) -> None:
         """With --exit-on-error it does not."""
         shown = self.shell("get /none", "version", status=Status.NO_NODE, stop_at_error=True)
@@ -191,6 +195,18 @@ class ScreenTests(SynchronousTestCase):
         clear = b"\r\x1b[K"
         self.assertEqual(clear + b"1 node" + clear + clear + b"2 nodes" + clear + b"oh\n", err.getvalue())
         self.assertEqual(b"/a\n", out.getvalue())
+
+    def test_progress_in_a_narrow_terminal(self) -> None:
+        """A line of progress is cut where the terminal ends: of one that goes on in the next row half would stay."""
+        err = BytesIO()
+        err.fileno = lambda: 2  # type: ignore[method-assign]
+        engine = self.engine(err=err)
+        sizes = [os.terminal_size((columns, 9)) for columns in (8, 80, 0)]
+        with mock.patch("os.get_terminal_size", side_effect=sizes):
+            for _ in sizes:
+                engine.write(Piece("status", "\u254c 1,000 nodes".encode()))
+        lines = err.getvalue().decode().split("\r\x1b[K")
+        self.assertEqual(["", "\u254c 1,000", *["", "\u254c 1,000 nodes"] * 2], lines)
 
     def test_above_the_prompt(self) -> None:
         """What comes while somebody types is shown above the line, which stands there again."""

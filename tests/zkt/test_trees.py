@@ -316,6 +316,18 @@ class ExportTests(TreeCase):
         self.zkt("export", "-f", "/a", str(directory / "x.ndjson"))
         self.assertEqual(["x", "x.ndjson"], sorted(path.name for path in directory.iterdir()))
 
+    def test_left_by_an_export_that_was_killed(self) -> None:
+        """It is told which file is in the way, and what to do with it."""
+        self.grow("/a")
+        directory = Path(self.mktemp())
+        (directory / "x.partial").mkdir(parents=True)
+        (directory / "x.ndjson.partial").touch()
+        for name in ("x.ndjson", "x"):
+            problem = self.refused("export", "/a", str(directory / name))
+            self.assertEqual((Status.LOCAL, str(directory / f"{name}.partial")), (problem.status, problem.path))
+            self.assertIn("delete it", str(problem))
+        self.assertEqual(["x.ndjson.partial", "x.partial"], sorted(path.name for path in directory.iterdir()))
+
     def test_standard_output(self) -> None:
         """Without a target the lines are shown."""
         self.grow("/a", "/a/b")
@@ -415,12 +427,13 @@ class ArchiveTests(SynchronousTestCase):
         """What is no export is refused, with the line."""
         head = '{"format": "zktwisted-tree", "version": 1}\n'
         for text, words in (
-            ("", "Expecting value"),
+            ("", "line 1: it is no JSON"),
             (head, "no nodes"),
-            ("hello\n", "Expecting value"),
+            ("hello\n", "line 1: it is no JSON"),
+            ('{"nodes": [\n{]}\n', "line 2: it is no JSON"),
             ('{"x": 1}\n', "no export"),
             ('{"format": "zktwisted-tree", "version": 9}\n', "version 9"),
-            (head + "{\n", "line 2"),
+            (head + "{\n", "line 2: it is no JSON"),
             (head + "[]\n", "line 2"),
             (head + '{"path": "/a"}\n', "line 2"),
             (head + '{"path": "", "data": 5}\n', '"data"'),

@@ -153,7 +153,7 @@ class FileTree:
             try:
                 lines, document = _index(file)
             except _Bad as bad:
-                raise Problem(Status.LOCAL, bad.text(), path=self.name) from None
+                raise Problem(Status.LOCAL, bad.text(), path=self.name, hint="is it an export?") from None
             for key, place, _ in lines:
                 if document is not None:
                     yield _parse(document[place])
@@ -181,6 +181,8 @@ class _Bad(ValueError):
     """A line, or the whole of it for 0, is not what it should be."""
 
     def __init__(self, line: int, why: object) -> None:
+        if isinstance(why, json.JSONDecodeError):
+            line, why = line or why.lineno, f"it is no JSON: {why.msg}"
         super().__init__(str(why))
         self.line = line
 
@@ -258,6 +260,15 @@ def _checked(places: Places) -> Places:
     return places
 
 
+def _left_behind(partial: Path) -> Problem:
+    return Problem(
+        Status.LOCAL,
+        "it is there already",
+        path=str(partial),
+        hint="an export is under way, or one was killed; if so, delete it",
+    )
+
+
 class LinesWriter:
     """Writes lines of JSON somewhere."""
 
@@ -297,7 +308,10 @@ class FileWriter:
 
     def begin(self) -> None:
         """See L{LinesWriter}."""
-        self._file = open(self._partial, "x", encoding="utf-8")
+        try:
+            self._file = open(self._partial, "x", encoding="utf-8")
+        except FileExistsError:
+            raise _left_behind(self._partial) from None
         header = json.dumps(_header(self._root))
         self._file.write(header[:-1] + ', "nodes": [' if self._document else header + "\n")
 
@@ -414,7 +428,10 @@ class DirectoryWriter:
 
     def begin(self) -> None:
         """See L{LinesWriter}."""
-        self._partial.mkdir(parents=True)
+        try:
+            self._partial.mkdir(parents=True)
+        except FileExistsError:
+            raise _left_behind(self._partial) from None
 
     def add(self, record: Record) -> None:
         """See L{LinesWriter}; whether a node has children shows by what comes next."""

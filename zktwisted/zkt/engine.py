@@ -171,7 +171,7 @@ class Engine:
         self._clear_status()
         if piece.kind == "status":
             if piece.data:
-                self._err.write(_CLEAR + piece.data)
+                self._err.write(_CLEAR + self._one_row(piece.data))
                 self._err.flush()
                 self._status_shown = True
             return
@@ -181,6 +181,14 @@ class Engine:
         stream.write((_CLEAR if again else b"") + piece.data + again)
         if stream is self._err or self.screen.pieces.empty():
             stream.flush()
+
+    def _one_row(self, status: bytes) -> bytes:
+        """As much of a status as the terminal has room for: what has gone on in another row cannot be taken away."""
+        try:
+            columns = os.get_terminal_size(self._err.fileno()).columns
+        except OSError:
+            columns = 0
+        return status.decode()[: columns - 1].encode() if columns else status
 
     def _clear_status(self) -> None:
         if self._status_shown:

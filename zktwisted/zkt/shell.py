@@ -103,7 +103,7 @@ class Shell:
                     if self._interactive:
                         self._say("")
                     break
-                if not line.strip():
+                if not line.strip() or line.lstrip().startswith("#"):
                     continue
                 failed = self._line(line)
                 status = failed or status
