@@ -112,10 +112,10 @@ class Authority:
         path.write_bytes(pem + certificate.public_bytes(Encoding.PEM) + self.certificate.public_bytes(Encoding.PEM))
         return made
 
-    def revoked(self, *certificates: x509.Certificate) -> bytes:
-        """Return a list of revoked certificates, as PEM."""
+    def revoked(self, *certificates: x509.Certificate, days: float = 365) -> bytes:
+        """Return a list of revoked certificates, as PEM; *days*: until there has to be another one."""
         builder = x509.CertificateRevocationListBuilder().issuer_name(self._name)
-        builder = builder.last_update(_NOW - timedelta(days=1)).next_update(_NOW + timedelta(days=365))
+        builder = builder.last_update(_NOW - timedelta(days=400)).next_update(_NOW + timedelta(days=days))
         for certificate in certificates:
             entry = x509.RevokedCertificateBuilder().serial_number(certificate.serial_number).revocation_date(_NOW)
             builder = builder.add_revoked_certificate(entry.build())

@@ -165,6 +165,8 @@ class CheckTests(SynchronousTestCase):
             (port, "ssl.trustStore.location: risky"),
             (quorum, "ssl.quorum.trustStore.location: risky"),
             (f"{quorum}{trust}ssl.quorum.hostnameVerification=false", "risky: whoever has any certificate"),
+            (f"{quorum}{trust}ssl.quorum.clientHostnameVerification=false", "risky: whoever has any certificate"),
+            (f"{quorum}{trust}ssl.quorum.clientAuth=want", "risky: who shows no certificate"),
             (f"{quorum}{trust}portUnification=true", "other servers may connect without TLS"),
         ):
             result = report(text, myid=1)

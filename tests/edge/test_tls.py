@@ -377,6 +377,21 @@ class SettingsTests(TlsTestCase):
         self.assertEqual(self.spoken(revocation_lists=True, trust_store=store), set())
         self.assertEqual(self.spoken(trust_store=store), {"TLSv1.2", "TLSv1.3"})
 
+    def test_useless_lists(self) -> None:
+        """Without a list that counts nobody gets in: an old one, another authority's, or one that somebody forged."""
+        forger = Authority.signing(Path(self.mktemp()), self.authority.certificate, Authority(Path(self.mktemp()))._key)
+        for lists, good in (
+            (self.authority.revoked(), True),
+            (self.authority.revoked(days=-1), False),
+            (Authority(Path(self.mktemp()), "Other").revoked(), False),
+            (forger.revoked(), False),
+        ):
+            path = Path(self.mktemp())
+            path.write_bytes(self.authority.trust.read_bytes() + lists)
+            store = Store("ssl.trustStore", str(path), kind="PEM")
+            spoken = self.spoken(revocation_lists=True, trust_store=store)
+            self.assertEqual(spoken, {"TLSv1.2", "TLSv1.3"} if good else set())
+
     def test_who_is_trusted(self) -> None:
         """Certificates of another authority and expired ones are refused; one that is itself in the store is not."""
         trusted = self.client

@@ -229,9 +229,13 @@ def _risks_of_ensembles(config: ServerConfig, note: Callable[..., Note]) -> Iter
         yield note("syncLimit", "risky: servers give each other up after any short pause (syncLimit x tickTime)")
     if config.init_limit < config.sync_limit:
         yield note("initLimit", "less than syncLimit: a server with much to fetch may never get ready")
+    if config.ssl_quorum and config.ssl_quorum_client_auth.lower() != "need":
+        yield note("ssl.quorum.clientAuth", "risky: who shows no certificate can be one of the servers")
+    message = "risky: whoever has any certificate of a trusted authority can be one of the servers"
     if config.ssl_quorum and not config.ssl_quorum_hostname_verification:
-        message = "risky: whoever has any certificate of a trusted authority can be one of the servers"
         yield note("ssl.quorum.hostnameVerification", message)
+    elif config.ssl_quorum and not config.ssl_quorum_client_hostname_verification:
+        yield note("ssl.quorum.clientHostnameVerification", message)
     if config.quorum_tls and not config.ssl_quorum_trust_store_location:
         yield note("ssl.quorum.trustStore.location", "risky: not set, so every authority that the system trusts counts")
     if config.port_unification:
