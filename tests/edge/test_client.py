@@ -7,8 +7,11 @@ from struct import pack, unpack_from
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from twisted.internet.address import IPv6Address, UNIXAddress
-from twisted.internet.testing import StringTransport
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import ConnectionDone
+from twisted.internet.testing import MemoryReactor, StringTransport
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.edge.fakes import (
@@ -128,6 +131,34 @@ class ConnectTests(SynchronousTestCase):
         self.assertEqual([first.protocol], server.lost)
         self.assertFalse(Client(server).closed)
         self.assertEqual(1, server.metrics.connection_rejected)
+
+    def test_behind_a_proxy(self) -> None:
+        """With the PROXY protocol a client has the address that the proxy tells, also where it is counted."""
+        server = FakeServer(max_client_cnxns=2)
+        reactor = MemoryReactor()
+        self.successResultOf(serverFromString(reactor, "haproxy:tcp:2181").listen(server.factory))
+        proxies = reactor.tcpServers[0][1]
+        transports = []
+        for number in range(1, 5):
+            address = "10.9.8.7" if number < 4 else "::1"
+            transport = StringTransport(peerAddress=IPv4Address("TCP", "127.0.0.1", 4000), lenient=True)
+            transports.append(transport)
+            proxied = proxies.buildProtocol(transport.getPeer())
+            proxied.makeConnection(transport)
+            header = f"PROXY TCP{6 if ':' in address else 4} {address} {address} 500{number} 2181\r\n".encode()
+            for part in (header[:9], header[9:] + connect()[:3], connect()[3:]):
+                proxied.dataReceived(part)
+        self.assertEqual([False, False, True, False], [transport.disconnecting for transport in transports])
+        connections = list(server.connections)
+        self.assertEqual(
+            ["10.9.8.7:5001", "10.9.8.7:5002", "127.0.0.1:4000", "[0:0:0:0:0:0:0:1]:5004"],
+            [connection.remote_address for connection in connections],
+        )
+        self.assertEqual((Id("ip", "10.9.8.7"),), connections[0].identities.current)
+        self.assertEqual((2, 1), (server.counts.from_address("10.9.8.7"), server.counts.from_address("127.0.0.1")))
+        for connection in connections:
+            connection.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual((0, 0), (server.counts.total, server.counts.from_address("10.9.8.7")))
 
     def test_too_many_in_all(self) -> None:
         """maxCnxns counts connections without an address too."""

@@ -176,6 +176,16 @@ def test_endpoints(twist: Launcher) -> None:
     assert not path.exists()
 
 
+def test_behind_a_proxy(twist: Launcher) -> None:
+    """A load balancer that speaks the PROXY protocol tells where clients come from."""
+    server = twist("-e", f"haproxy:{LOCAL}", "-D", "4lw.commands.whitelist=cons")
+    port = server.port()
+    for said in (b"PROXY TCP4 10.9.8.7 10.9.8.1 5555 2181\r\n", b"PROXY TCP6 2001:db8::7 2001:db8::1 5555 2181\r\n"):
+        client = said.split()[2]
+        assert (b"10.9.8.7:5555" if b"." in client else b"2001:db8:0:0:0:0:0:7") in ask(tcp(port), said + b"cons")
+    assert server.stop() == 0
+
+
 def test_again(twist: Launcher) -> None:
     """It starts again on the data that it left."""
     for _ in range(2):

@@ -148,8 +148,9 @@ class Identities:
     """
     The identities of one connection, in the order in which they were gained.
 
-    Starts with the address.  Nothing is ever taken away.  Requests keep the tuple that was current when they
-    were read, so an identity helps only requests behind the packet that brought it.
+    Starts with the address.  Nothing is ever taken away, but an address behind which there was another.  Requests keep
+    the tuple that was current when they were read, so an identity helps only requests behind the packet that brought
+    it.
 
     @ivar current: the identities now: an immutable tuple, replaced when one is added.
     """
@@ -159,6 +160,10 @@ class Identities:
     def __init__(self, address: str) -> None:
         """@param address: the client's address as L{java_address} writes it."""
         self.current: tuple[Id, ...] = (Id("ip", address),)
+
+    def move(self, address: str) -> None:
+        """Put another address in the place of the one that there was at first."""
+        self.current = (Id("ip", address), *self.current[1:])
 
     def add(self, identities: Iterable[Id]) -> None:
         """Add identities that are not yet there."""

@@ -260,6 +260,29 @@ class Connection:
     def connectionMade(self) -> None:
         """See C{IProtocol}."""
 
+    def _is_welcome(self) -> bool:
+        """
+        Take over the address that a proxy told in front of the first bytes (PROXY protocol).
+
+        @return: whether there may be one connection more from there.
+        """
+        if getattr(self.transport, "wrappedProtocol", None) is None:
+            return True
+        server, peer = self._server, self.transport.getPeer()
+        host = getattr(peer, "host", None)
+        address = None if host is None else java_address(host)
+        if address != self.address:
+            refusal = server.counts.move(self.address, address)
+            if refusal is not None:
+                log.info("{refusal}", refusal=refusal)
+                server.metrics.connection_rejected += 1
+                self._lose()
+                return False
+            self.address = address
+            self.identities.move(address or "127.0.0.1")
+        self.port = getattr(peer, "port", 0)
+        return True
+
     def pauseProducing(self) -> None:
         """The transport has enough waiting to be sent: serve no more requests for now."""
         self.hold |= HOLD_OUTPUT

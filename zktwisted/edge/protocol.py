@@ -168,7 +168,7 @@ class ClientProtocol(Connection):
         self._dirty = True  # this turn's end is here: nobody else need flush
         if self.state == OPEN:
             self._serve(data)
-        elif self.state == NEW:
+        elif self.state == NEW and self._is_welcome():
             self._begin(data)
         self.flush()
 

@@ -197,6 +197,21 @@ class ConnectionCounts:
             else:
                 del self._by_address[address]
 
+    def move(self, before: str | None, after: str | None) -> str | None:
+        """
+        Count a connection for another address, or say why not: then it counts as before.
+
+        @param before: the address for which L{refusal} gave C{None}.
+        @param after: the address that it turns out to come from, and for which it is to be released.
+        """
+        self.release(before)
+        refused = self.refusal(after)
+        if refused is not None:
+            self.total += 1
+            if before is not None:
+                self._by_address[before] = self._by_address.get(before, 0) + 1
+        return refused
+
     def from_address(self, address: str) -> int:
         """The connections from one address."""
         return self._by_address.get(address, 0)
