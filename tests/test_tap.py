@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import errno
 import gc
 import io
@@ -316,7 +317,7 @@ class ServerProcessTests(TapTestCase):
         self.patch(gc, "freeze", lambda: self.frozen.append(True))
         self.patch(gc, "set_threshold", lambda *values: self.thresholds.append(values))
         self.patch(os, "_exit", self.exits.append)
-        self.patch(tap.atexit, "register", self.at_exit.append)
+        self.patch(atexit, "register", self.at_exit.append)
         self.patch(signal, "signal", self.signals.__setitem__)
 
     def started(self, **settings: Any) -> tuple[ServerProcess, Any]:

@@ -138,7 +138,7 @@ class KeyTests(SynchronousTestCase):
 
     def test_kinds(self) -> None:
         """Each kind reads what Java reads and refuses the rest."""
-        good = {
+        good: dict[Kind, list[tuple[str, object]]] = {
             Kind.FLAG: [("TRUE", True), ("false", False)],
             Kind.YES_NO: [("yes", True), ("no", False)],
             Kind.INT: [("+5", 5), ("-5", -5), ("007", 7), ("2147483647", 2147483647)],

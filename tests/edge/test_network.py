@@ -46,7 +46,7 @@ class Reactor(MemoryReactorClock):
 
     def __init__(self) -> None:
         super().__init__()
-        self.nameResolver = Names()
+        self.nameResolver = self.names = Names()
         self.no_ipv6 = False
 
     def installNameResolver(self, resolver: object) -> object:
@@ -61,7 +61,7 @@ class Reactor(MemoryReactorClock):
 class TcpNetworkTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = Reactor()
-        self.names = self.reactor.nameResolver
+        self.names = self.reactor.names
         self.network = TcpNetwork(self.reactor)
 
     def listened(self) -> list[tuple[int, int, str]]:

@@ -85,7 +85,7 @@ class SaslTests(SynchronousTestCase):
 
     def test_credential(self) -> None:
         """A client's response is a credential of Twisted's."""
-        server = Sasl(random=bytes).begin()
+        server: Any = Sasl(random=bytes).begin()
         client = DigestClient("zookeeper", "zk-sasl-md5", "bob", "secret", b"c" * 30)
         verifyObject(IUsernameHashedPassword, server.response(client.response(server.challenge)))
 

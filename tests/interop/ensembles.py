@@ -20,6 +20,7 @@ from tests.interop.clients import servers
 from tests.interop.links import ELECTION, QUORUM, Links
 from tests.interop.process import ATTEMPT, HOST, PATIENCE, Reserved, ServerFailure, ServerProcess, four_letter_word
 from tests.interop.rawclient import NO_PASSWORD, Closed, RawSession, Silent
+from tests.interop.trees import Tree
 
 #: The kind under test: ours, unless ZKTWISTED_TEST_SERVER puts a Java server in its place.
 OURS = servers.OURS
@@ -286,7 +287,7 @@ class Ensemble:
 
         return until(same, lambda: "all servers have applied the same")
 
-    def trees(self) -> dict[int, dict[str, trees.Tree]]:
+    def trees(self) -> dict[int, dict[str, Tree]]:
         """Return the tree of every running server, each with everything that was committed before."""
         self.wait()
         found = {}
@@ -300,10 +301,10 @@ class Ensemble:
                 found[sid] = trees.read_tree(reader)
         for tree in found.values():
             # Every server writes its own configuration there, with its own clock; it is no part of what is agreed.
-            tree[CONFIG_NODE] = trees.Tree(b"", (), b"", ())
+            tree[CONFIG_NODE] = Tree(b"", (), b"", ())
         return found
 
-    def assert_equal(self, java_digests: bool = True) -> dict[str, trees.Tree]:
+    def assert_equal(self, java_digests: bool = True) -> dict[str, Tree]:
         """
         All running servers have the same tree, and none of them ever met a digest that was not its own.
 

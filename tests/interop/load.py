@@ -59,9 +59,10 @@ class Writer(threading.Thread):
         return len(self.acknowledged) + self.register_acknowledged
 
     def _first(self) -> RawSession:
-        session = RawSession(self.ports[0], SESSION_MS, patience=ANSWER)
+        session = RawSession(self.ports[0], SESSION_MS)
         for path, flags in ((self.top, 0), (self.register, 0), (f"{self.top}/alive", EPHEMERAL)):
             session.create(path, b"0", flags)
+        session.connection.timeout = ANSWER
         return session
 
     def run(self) -> None:

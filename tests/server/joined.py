@@ -109,7 +109,7 @@ class Joined:
     @property
     def newest(self) -> int:
         """The last transaction proposed."""
-        return (self.proposed or self.history or [(EPOCH_ZXID,)])[-1][0]
+        return (self.proposed or self.history or [(EPOCH_ZXID, b"")])[-1][0]
 
     # The agreement.
 

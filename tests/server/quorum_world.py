@@ -136,7 +136,8 @@ class Member:
         driver.machine = Leader(
             self.sid,
             THREE,
-            *self.epochs.values(),
+            self.epochs["acceptedEpoch"],
+            self.epochs["currentEpoch"],
             self.core.last_zxid,
             CoreHistory(self.station),
             self.limits(),
@@ -162,7 +163,8 @@ class Member:
         return Learner(
             self.sid,
             THREE,
-            *self.epochs.values(),
+            self.epochs["acceptedEpoch"],
+            self.epochs["currentEpoch"],
             self.core.last_zxid,
             observer,
             self.limits(),

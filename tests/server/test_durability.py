@@ -13,10 +13,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.crashing import Life, check_tree, small_steps
 from tests.server.model import nodes_of
-from zktwisted.errors import StoreError
+from zktwisted.errors import DataDirectoryError, StoreError
 from zktwisted.server.snapshots import SnapshotError
 from zktwisted.store import snapshot, txnlog
-from zktwisted.store.database import DataDirectoryError, Trailer
+from zktwisted.store.database import Trailer
 from zktwisted.testing import MemoryClient, MemoryDisk
 from zktwisted.tree import image
 from zktwisted.wire import ops, proto

@@ -22,6 +22,7 @@ from zktwisted.tree.prepare import Prepare
 from zktwisted.tree.sessions import SessionTracker
 from zktwisted.wire import ops
 from zktwisted.wire.ops import zxid_epoch
+from zktwisted.wire.quorum import DIFF
 from zktwisted.zab import election, sync
 from zktwisted.zab.effects import CURRENT_EPOCH, Apply, WriteEpoch
 from zktwisted.zab.joining import Joining
@@ -124,7 +125,7 @@ def applied_twice(patch: Patch) -> None:
             if zxid > bound:
                 break
             if zxid == self._peer and self._kind == 0:
-                self._operation(sync.DIFF, self._announced)
+                self._operation(DIFF, self._announced)
             if zxid > self.queued and self._kind:
                 self._entries.append((zxid, entry))
                 self.queued = zxid

@@ -100,7 +100,7 @@ class Chance(World):
             return
         assert by_quorum, f"{server.sid} knows of a commit before its leader"
         self.history = list(server.tree)
-        holders = [each for each in self.voters if self.servers[each].holds(self.history)]
+        holders = [each for each in self.voters if holds(self.servers[each], self.history)]
         assert len(holders) > len(self.voters) // 2, f"committed on the disks of {holders} only"
 
     def check(self) -> None:
@@ -221,12 +221,9 @@ class Chance(World):
         assert self.history[-1][1].endswith(b"the last one")
 
 
-def holds(self: Server, history: Entries) -> bool:
-    """Whether a history is on disk, all of it."""
-    return self.log[: min(self.durable, len(history))] == history
-
-
-Server.holds = holds  # type: ignore[attr-defined]
+def holds(server: Server, history: Entries) -> bool:
+    """Whether a server has a history on disk, all of it."""
+    return server.log[: min(server.durable, len(history))] == history
 
 
 class AnyOrderTests(SynchronousTestCase):
