@@ -281,6 +281,7 @@ class MakeServiceTests(TapTestCase):
             (("-D", "tickTime=0"), "-D: tickTime: tickTime is not set (write milliseconds, such as 2000)\n"),
             (("-e", "nonsense:5"), "--client-endpoint: nonsense:5 is no endpoint: Unknown endpoint type: 'nonsense'"),
             (("-e", "tcp"), "--client-endpoint: tcp is no endpoint: "),
+            (("-e", "systemd:domain=INET:index=9"), "index=9 is no endpoint: there is no such socket (write "),
             (("-e", "tls:x:5"), "--client-endpoint: tls:x:5 is no endpoint: Unknown endpoint type: 'x'"),
             (("-c", "/nowhere"), "/nowhere: cannot be read: No such file or directory"),
         ):

@@ -356,8 +356,10 @@ def makeService(options: Options) -> ServerProcess:
             try:
                 endpoint = make_endpoint(reactor, description.removeprefix("tls:"))
             except Exception as error:  # a parser of endpoints may be anyone's and raise anything
+                # Of what systemd has not opened, Twisted only says that it is not in its list.
+                reason = "there is no such socket" if isinstance(error, LookupError) else error
                 raise ConfigError(
-                    f"{description} is no endpoint: {error}",
+                    f"{description} is no endpoint: {reason}",
                     key="--client-endpoint",
                     remedy="write one such as tcp:2181",
                 ) from error

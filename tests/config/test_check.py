@@ -38,6 +38,9 @@ class CheckTests(SynchronousTestCase):
         self.assertEqual(result.status, 2)
         self.assertEqual(result.text.count("    error: "), 2)
         self.assertIn("The server would not start.", result.text)
+        result = report("clientPort=x\ndataDir=/srv/zk\nadmin.serverPort=8080\nclientPrt=5")
+        self.assertEqual((result.status, result.text.count("    error: ")), (2, 2))
+        self.assertIn("did you mean clientPort?", result.text)
         result = report(f"{GOOD}secureClientPort=2281")
         self.assertIn("    error: Keystore is required for SSL server: ssl.keyStore.location (write", result.text)
 

@@ -184,6 +184,7 @@ class LoadTests(SynchronousTestCase):
             "ssl.quorum.context.supplier.class=x.Y",
             "client.portUnification=TRUE",
             "admin.enableServer=true",
+            "IPAuthenticationProvider.usexforwardedfor=true",
             "admin.serverPort=8080",
             "audit.enable=true",
             "metricsProvider.className=org.apache.zookeeper.metrics.prometheus.PrometheusMetricsProvider",

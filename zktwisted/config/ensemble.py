@@ -323,7 +323,8 @@ def _parse_member(sid: int, value: str, multi_address: bool) -> Member:
         address, election = _address(pieces[0], pieces[1]), _address(pieces[0], pieces[2])
         if address.port == election.port:
             raise ConfigError(
-                f"Client and election port must be different! Please update the configuration file on server.{sid}"
+                f"Client and election port must be different! Please update the configuration file on server.{sid}",
+                remedy="write two ports, such as 2888:3888",
             )
         if len(pieces) == 4:
             other = parse_role(pieces[3])

@@ -152,10 +152,10 @@ class Loading:
         self.members: dict[str, Setting] = {}
         self._sort()
         self._read_values()
-        if self.errors:
-            return  # what follows from settings that have no value would only confuse
         if supported_only:
             self._refuse()
+        if self.errors:
+            return  # what follows from settings that have no value would only confuse
         try:
             config = self._build(myid, config_file)
             if supported_only:
@@ -350,7 +350,7 @@ class Loading:
         except (FileNotFoundError, NotADirectoryError):
             return myid
         except OSError as error:
-            raise ConfigError(f"cannot be read: {error.strerror}", file=path) from error
+            raise ConfigError(f"cannot be read: {error.strerror}", file=path, remedy="let this user read it") from error
         try:
             written = number(text, 64)
         except ValueError:

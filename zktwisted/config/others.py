@@ -45,6 +45,7 @@ _REVERSE = Refused(
     "between servers write the names of the certificates into the server lines",
 )
 _ADMIN = Refused("the admin server is not supported yet", "write admin.enableServer=false")
+_FORWARDED = Refused("it is about requests to the admin server, which is not supported yet", "write false")
 _AUDIT = Refused("the audit log is not supported yet", "write audit.enable=false")
 _PROMETHEUS = Refused("the Prometheus exporter is not supported yet", "remove it; the word mntr has the same figures")
 _OLD_TTL = Refused("TTL nodes in the form of ZooKeeper 3.5.3 are not supported", "write false")
@@ -71,7 +72,7 @@ _SWITCHES: dict[str, Refused] = {
     "ssl.quorum.allowReverseDnsLookup": _REVERSE,
     "admin.enableServer": _ADMIN,
     "audit.enable": _AUDIT,
-    "IPAuthenticationProvider.usexforwardedfor": _ADMIN,
+    "IPAuthenticationProvider.usexforwardedfor": _FORWARDED,
     "emulate353TTLNodes": _OLD_TTL,
 }
 
