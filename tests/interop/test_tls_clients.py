@@ -297,6 +297,7 @@ def test_sasl_in_tls(world: World, connect: Connect, tmp_path: Path) -> None:
     server = world.start(
         {
             "profile": "secure",
+            "4lw.commands.whitelist": "srvr,ruok,isro,mntr",
             "ssl.clientAuth": "none",
             "requireClientAuthScheme": "sasl",
             "java.security.auth.login.config": str(jaas),
