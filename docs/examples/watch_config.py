@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 
 from zktwisted import ZooKeeperClient
 from zktwisted.client import State, WatchedEvent
-from zktwisted.errors import ConnectionLossError
+from zktwisted.errors import ConnectionLossError, NoNodeError, SessionExpiredError
 
 
 async def main(reactor: Any, hosts: str) -> None:
@@ -20,21 +20,25 @@ async def main(reactor: Any, hosts: str) -> None:
 
     async def show(reason: WatchedEvent | State) -> None:
         """Called for each change, and for each state of the connection."""
-        if not client.state.connected or not await client.exists("/app/config"):
+        if not client.state.connected:
             return
         try:
+            if isinstance(reason, State):
+                # Connected: perhaps in a new session, which has no watch yet.  What changed before is told by nobody.
+                await client.add_watch("/app/config", show)
             data, stat = await client.get("/app/config")
-        except ConnectionLossError:
+        except (ConnectionLossError, SessionExpiredError):
             return  # the next connection is a reason to look again
+        except NoNodeError:
+            return  # the watch tells when there is one
         print(stat.version, data.decode(), flush=True)
         if data == b"stop" and not stopped.called:
             stopped.callback(None)
 
     async with client:
         await client.ensure_path("/app")
-        await client.add_watch("/app/config", show)
-        # What changes while there is no connection is told by nobody.
         client.listen(show)
+        await show(client.state)
         print("watching", flush=True)
         await stopped
 

@@ -11,7 +11,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, ensureDeferred
 
 from tests.client.world import HERE, ClientCase, Script
-from zktwisted.client import EventType, State, WatchedEvent
+from zktwisted.client import EventType, State, WatchedEvent, ZooKeeperClient
 from zktwisted.errors import AuthFailedError, ConnectionLossError, NoAuthError, NoNodeError, SessionExpiredError
 from zktwisted.wire import jute, ops, proto
 from zktwisted.wire.frames import frame
@@ -56,6 +56,14 @@ class ConnectTests(ClientCase):
         _, connection, _ = self.scripted(session=(77, b"x" * 16))
         assert connection.request is not None
         self.assertEqual((77, b"x" * 16), connection.request[3:])
+
+    def test_numbers_that_cannot_be(self) -> None:
+        """No request would ever be sent, or no session last: that is told at once."""
+        for name in ("session_timeout", "max_outstanding", "max_waiting"):
+            for value in (0, -1):
+                options: dict[str, Any] = {name: value}
+                error = self.assertRaises(ValueError, ZooKeeperClient, self.clock, "10.0.0.1", **options)
+                self.assertIn(name, str(error))
 
     def test_nobody_answers(self) -> None:
         """A server that accepts and says nothing is given up, and the next is asked."""
@@ -682,6 +690,19 @@ class EndTests(ClientCase):
         second = self.greeted(client, server, 2)
         assert second.request is not None
         self.assertEqual(0, second.request.session_id)
+
+    def test_closed_again_by_who_hears_that_it_is(self) -> None:
+        """That is closed already; so it is where a connection was there and no session yet."""
+        server = self.script()
+        for count, greeted in ((1, False), (2, True)):
+            client = self.client()
+            self.until(lambda count=count: len(server.connections) == count and server.connections[-1].request)
+            if greeted:
+                self.greeted(client, server, count)
+            closed = client.close().addCallback(lambda _, client=client: client.close())
+            self.result(closed)
+            self.assertEqual(State.CLOSED, client.state)
+            self.until(lambda: server.connections[-1].lost)
 
     def test_started_while_closing(self) -> None:
         """It begins anew when the end has come; who changes his mind again has it closed."""

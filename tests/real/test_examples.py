@@ -16,6 +16,8 @@ from queue import Queue
 import pytest
 from kazoo.client import KazooClient
 
+from zktwisted.testing import TestServer
+
 ROOT = Path(__file__).parent.parent.parent
 EXAMPLES = ROOT / "docs" / "examples"
 
@@ -194,21 +196,25 @@ def test_ensemble_in_memory(tmp_path: Path) -> None:
     assert "PASSED" in python("-m", "twisted.trial", EXAMPLES / "test_ensemble.py", cwd=tmp_path)
 
 
-def test_client(address: str, tmp_path: Path) -> None:
-    """The example of a Twisted program prints a node whenever it changes."""
+def test_client(tmp_path: Path) -> None:
+    """The example of a Twisted program prints a node whenever it changes, through the end of a session."""
+    server = TestServer().start()
     program = subprocess.Popen(
-        [sys.executable, str(EXAMPLES / "watch_config.py"), address],
+        [sys.executable, str(EXAMPLES / "watch_config.py"), server.hosts],
         cwd=tmp_path,
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,
         text=True,
     )
     assert program.stdout is not None
-    client = KazooClient(address)
+    client = KazooClient(server.hosts)
     client.start(timeout=60)
     try:
         assert program.stdout.readline() == "watching\n"
         client.create("/app/config", b"first")
+        assert program.stdout.readline() == "0 first\n"
+        (of_program,) = set(server.sessions()) - {client.client_id[0]}
+        server.expire(of_program)
         assert program.stdout.readline() == "0 first\n"
         client.set("/app/config", b"stop")
         assert program.stdout.readline() == "1 stop\n"
@@ -219,6 +225,7 @@ def test_client(address: str, tmp_path: Path) -> None:
         program.stdout.close()
         client.stop()
         client.close()
+        server.stop()
 
 
 def test_asyncio(address: str, tmp_path: Path) -> None:

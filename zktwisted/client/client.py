@@ -113,7 +113,14 @@ class ZooKeeperClient(Service):
         @param max_waiting: how many may wait here; more fail with L{BacklogError<zktwisted.client.BacklogError>}.
         @param max_frame: C{jute.maxbuffer} of the servers: bytes of a request.
         @param entropy: decides about the order of servers and the pauses between attempts.
+
+        @raise ValueError: C{hosts} names no server, or something else cannot be.
         """
+        for name, value in (
+            ("session_timeout", session_timeout), ("max_outstanding", max_outstanding), ("max_waiting", max_waiting),
+        ):  # fmt: skip
+            if value <= 0:
+                raise ValueError(f"{name} is {value}, and has to be more than 0")
         endpoints, root = endpoints_of(reactor, hosts, session_timeout, connect_timeout, tls)
         chroot = chroot or root
         if chroot and not chroot.startswith("/"):

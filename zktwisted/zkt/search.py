@@ -57,8 +57,8 @@ parse_age.__name__, parse_size.__name__ = "time (90s, 5m, 2h, 7d)", "size (100, 
     arg("-0", "--null", action="store_true", help="end paths with a null byte, for xargs -0"),
     more=(
         "All that is asked for has to be true of a node. Ages are measured by the clock of this machine.\n"
-        "The status is 1 if nothing is found. What our ACLs do not let us look\n"
-        "at is told on standard error, and found only by its name."
+        "The status is 1 if nothing is found.\n"
+        "What our ACLs do not let us look at is told on standard error, and found only by its name."
     ),
     examples=(
         ("find /app --name 'lock-*' --older 1d", "locks that nobody has touched since yesterday"),
