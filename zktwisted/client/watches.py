@@ -2,7 +2,8 @@
 The watches of a client: who is to be told what, and how a new connection learns of them.
 
 A server forgets the watches of a connection with it; the client sets them again at the next one, and the server then
-tells at once what has changed since the zxid up to which the client was told everything.  Paths are the server's, as bytes.
+tells at once what has changed since the zxid up to which the client was told everything.  Paths are the server's, as
+bytes.
 
 Rules: spec: client-protocol 3.4, 4.2; server-semantics 6.
 """
