@@ -18,7 +18,7 @@ from random import Random
 from typing import Any
 
 from twisted.application.internet import ClientService
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
@@ -142,6 +142,7 @@ class Session:
         self._service = ClientService(
             self._hosts, _Connections(self, reactor), retryPolicy=self._hosts.pause, clock=reactor
         )
+        self._gone: Deferred[None] = succeed(None)
         self._connection: Connection | None = None
         self._seeker: Seeker | None = None
         self._credentials: list[_Credential] = []
@@ -247,13 +248,25 @@ class Session:
             except Exception as error:  # noqa: BLE001 (it is over one way or the other)
                 log.info("The session is left to expire: {error}", error=error)
         self._over(State.CLOSED)
-        await self._service.stopService()
+        await self._hang_up()
         stopping, self._stopping = self._stopping, None
         for done in stopping or ():
             done.callback(None)
         if self._again:
             self._again = False
             self.start()
+
+    def _hang_up(self) -> Deferred[None]:
+        """
+        Connect no more, and return what fires when no connection is left.
+
+        Twisted's service cannot be stopped again by whoever it has just told that it is: it is still about to.
+        """
+        if self._service.running:
+            self._gone = self._service.stopService()
+        gone: Deferred[None] = Deferred()
+        self._gone.addCallback(gone.callback)
+        return gone
 
     def _over(self, state: State) -> None:
         """Nothing more comes: tell everybody who waits for something."""
@@ -332,7 +345,7 @@ class Session:
         log.warn("Not authenticated: {why}", why=why)
         self._hosts.trouble = why
         self._over(State.AUTH_FAILED)
-        self._service.stopService()
+        self._hang_up()
 
     def entered(self, connection: Connection) -> None:
         """Requests may come: tell the server who the client is and what it watches, and everybody that it is there."""
@@ -387,7 +400,7 @@ class Session:
         self._forget()
         if not self._renew:
             self._over(State.EXPIRED)
-            self._service.stopService()
+            self._hang_up()
             return
         # Who is told may ask for something, which is for the next session.
         self._become(State.EXPIRED)
