@@ -351,7 +351,8 @@ class AuthProviders:
             try:
                 generate(b"", algorithm)
             except ValueError as unknown:
-                raise ConfigError(str(unknown), key="DigestAuthenticationProvider.digestAlg") from unknown
+                key, remedy = "DigestAuthenticationProvider.digestAlg", "write SHA1, SHA-256 or SHA3-256"
+                raise ConfigError(str(unknown), key=key, remedy=remedy) from unknown
             digest = partial(generate, algorithm=algorithm)
             providers.append(DigestProvider(digest, config.digest_super_digest))
         properties = {name.removeprefix("zookeeper."): value for name, value in config.properties}
