@@ -116,11 +116,7 @@ class ZooKeeperClient(Service):
 
         @raise ValueError: C{hosts} names no server, or something else cannot be.
         """
-        for name, value in (
-            ("session_timeout", session_timeout), ("max_outstanding", max_outstanding), ("max_waiting", max_waiting),
-        ):  # fmt: skip
-            if value <= 0:
-                raise ValueError(f"{name} is {value}, and has to be more than 0")
+        _check(session_timeout=session_timeout, max_outstanding=max_outstanding, max_waiting=max_waiting)
         endpoints, root = endpoints_of(reactor, hosts, session_timeout, connect_timeout, tls)
         chroot = chroot or root
         if chroot and not chroot.startswith("/"):
@@ -562,6 +558,13 @@ class ZooKeeperClient(Service):
     def _ask_to_remove(self, raw: bytes, path: str, kind: WatcherType) -> Deferred[None]:
         body = jute.encode(proto.WatchesRequest(raw, kind))
         return self._line.add(ops.REMOVE_WATCHES, body, answers.nothing, path)
+
+
+def _check(**numbers: float) -> None:
+    """@raise ValueError: a number is not more than 0."""
+    for name, value in numbers.items():
+        if value <= 0:
+            raise ValueError(f"{name} is {value}, and has to be more than 0")
 
 
 class PersistentWatch:
