@@ -224,6 +224,14 @@ class PlainTests(SynchronousTestCase):
         ):
             self.assertEqual(world.err(ops.MULTI_READ, proto.encode_multi(bad)), MARSHALLING)
 
+    def test_long_multi_read(self) -> None:
+        """One that asks for a large node very often is refused before it fills the memory."""
+        self.world.ok(create(b"/large", bytes(1 << 20)))
+        reads = [(ops.GET_DATA, proto.PathWatchRequest(b"/large", False))] * 100
+        few = self.world.answer(ops.MULTI_READ, proto.encode_multi(reads[:16]))
+        self.assertEqual(len(proto.decode_multi_response(few, 0)), 16)
+        self.assertEqual(self.world.err(ops.MULTI_READ, proto.encode_multi(reads)), MARSHALLING)
+
     def test_get_ephemerals(self) -> None:
         """The session's own, by a plain prefix of the text; none, blank or the root is all."""
         for prefix, expected in (

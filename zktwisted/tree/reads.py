@@ -35,6 +35,8 @@ _LENGTHS = [_pack_int(n) for n in range(256)]
 _MARSHALLING = Code.MARSHALLINGERROR.value
 _NO_NODE = Code.NONODE.value
 _NO_AUTH = Code.NOAUTH.value
+# How long the answer to a multiRead may be, in bytes: a request of 320 KB can ask twenty thousand times for one node.
+_MULTI_READ_MAX = 64 << 20
 
 
 class Watcher(Protocol):
@@ -236,6 +238,7 @@ class Reads:
 
     def _multi_read(self, watcher: Watcher, identities: Sequence[Id], body: bytes) -> bytes:
         parts = []
+        room = _MULTI_READ_MAX
         for op, request in proto.decode_multi(body, 0, proto.MULTI_READ_OPS):
             try:
                 node = self._readable(request.path, identities)
@@ -247,6 +250,9 @@ class Reads:
                 parts.append(jute.pack_buffer(node.data) + node.stat())
             else:
                 parts.append(_encode_names(node.children))
+            room -= len(parts[-1])
+            if room < 0:
+                raise KeeperError(Code.MARSHALLINGERROR)
         return b"".join(parts) + proto.END_OF_MULTI
 
     def _get_ephemerals(self, watcher: Watcher, identities: Sequence[Id], body: bytes) -> bytes:
