@@ -71,10 +71,15 @@ def address(tmp_path: Path) -> Iterator[str]:
         server.stdout.close()
 
 
+def program_of_the_readme(word: str) -> str:
+    """The program in the README that has this word in it."""
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    return next(block for block in blocks if word in block)
+
+
 def test_tour_of_the_readme(address: str, tmp_path: Path) -> None:
     """The sixty seconds with kazoo do what their comments say."""
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
-    tour = next(block for block in blocks if "KazooClient" in block)
+    tour = program_of_the_readme("KazooClient")
     # A watch's function runs in a thread of kazoo's: wait for it where a reader would look at the screen.
     program = tour.replace("127.0.0.1:2181", address).replace(
         "with zk.Lock(", "while not zk.get_children('/app/workers'): pass\nwith zk.Lock(", 1
@@ -83,6 +88,26 @@ def test_tour_of_the_readme(address: str, tmp_path: Path) -> None:
     printed = python("-c", program, cwd=tmp_path)
     assert "workers: []" in printed
     assert "alone" in printed
+
+
+def test_server_of_the_readme(tmp_path: Path) -> None:
+    """The program with a server in it says where it serves, and ends when it is told to: no thread holds it back."""
+    program = subprocess.Popen(
+        [sys.executable, "-c", program_of_the_readme("ZooKeeperService")],
+        cwd=tmp_path,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert program.stdout is not None
+    try:
+        assert program.stdout.readline().startswith("serving on ")
+        program.terminate()
+        assert program.wait(60) == 0
+    finally:
+        program.kill()
+        program.wait(60)
+        program.stdout.close()
 
 
 def clients_see(text: str, places: dict[str, str]) -> None:
