@@ -434,6 +434,16 @@ class ReconnectTests(ClientCase):
         self.assertEqual(2, len(self.flushLoggedErrors(ZeroDivisionError)))
         end_failing()
 
+    def test_a_listener_that_closes(self) -> None:
+        """Whoever is told after it hears of the end last, not of what was before it."""
+        client, connection, _ = self.scripted()
+        client.listen(lambda state: client.close() if state is State.CONNECTING else None)
+        told: list[State] = []
+        client.listen(told.append)
+        connection.drop()
+        self.until(lambda: client.state is State.CLOSED)
+        self.assertEqual([State.CLOSED], told)
+
     def test_watches_are_set_again(self) -> None:
         """All kinds, with the zxid that was seen before; and only those that have not been told."""
         client, connection, server = self.scripted()

@@ -197,6 +197,8 @@ class Session:
     def _become(self, state: State) -> None:
         self.state = state
         for listener in list(self._listeners):
+            if self.state is not state:
+                break  # whoever was told has closed the client, and all have been told of that
             call(listener, state)
         if state is self.state:
             self._tell_waiters()
