@@ -52,9 +52,9 @@ PLUGIN = "plugin:"
 RESERVED = frozenset({"auth", "digest", "ensemble", "ip", "sasl", "super", "world", "x509"})
 """Schemes that are the server's own."""
 
-# Whatever a client says that it is, its requests have to go from one server to another; the other half is for those
-# who have more to show than a name and a password.
-_MOST = IDENTITIES_MAX // 2
+# Whatever a client says that it is, its requests have to go from one server to another, and each of its identities may
+# have to be looked for in a long ACL; the rest is for those who have more to show than a name and a password.
+_MOST = IDENTITIES_MAX // 10
 _MOST_BYTES = IDENTITIES_BYTES_MAX // 2
 
 SUPER = Id("super", "")
