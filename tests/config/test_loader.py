@@ -151,6 +151,7 @@ class LoadTests(SynchronousTestCase):
             "serverCnxnFactory=org.apache.zookeeper.server.NettyServerCnxnFactory",
             "nio.numWorkerThreads=5",
             "commitProcessor.numWorkerThreads=4",
+            "maxResponseCacheSize=400",
             "admin.enableServer=false\nadmin.serverPort=8081",
             "ssl.ocsp=false",
             # Without names that are checked there is nothing to look one up for.

@@ -55,6 +55,7 @@ _HARMLESS = Ignored("it switches on nothing")
 _THREADS = Ignored("there is one event loop and no such threads or buffers here")
 _ASYNCHRONOUS = Ignored("all input and output is asynchronous here")
 _ONE_IMPLEMENTATION = Ignored("there is one implementation, which needs no such choice")
+_NO_CACHE = Ignored("there is no cache of replies")
 _DIAGNOSTIC = Ignored("a diagnostic of the Java server")
 _TESTING = Ignored("it exists for tests of the Java server")
 _REALM = Ignored("a section of the JAAS file that asks for Kerberos needs its configuration in any case")
@@ -108,6 +109,8 @@ _NAMES: dict[str, Refused | Ignored | Kept] = {
     "learner.asyncSending": _ASYNCHRONOUS,
     "forward_learner_requests_to_commit_processor_disabled": _ASYNCHRONOUS,
     "follower.skipLearnerRequestToNextProcessor": _ASYNCHRONOUS,
+    "maxResponseCacheSize": _NO_CACHE,
+    "maxGetChildrenResponseCacheSize": _NO_CACHE,
     "watchManagerName": _ONE_IMPLEMENTATION,
     "watcherCleanThreadsNum": _ONE_IMPLEMENTATION,
     "watcherCleanThreshold": _ONE_IMPLEMENTATION,

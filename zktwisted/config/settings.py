@@ -234,14 +234,6 @@ class Settings(TlsSettings):
         "largeRequestMaxBytes", 104_857_600,
         "Large requests in work, together; one more closes its connection.", unit="bytes", section=LIMITS
     )
-    max_response_cache_size: int = setting(
-        "maxResponseCacheSize", 400, "Encoded getData replies that are kept; 0 or less is off.",
-        section=LIMITS
-    )
-    max_get_children_response_cache_size: int = setting(
-        "maxGetChildrenResponseCacheSize", 400,
-        "Encoded getChildren replies that are kept; 0 or less is off.", section=LIMITS
-    )
     connection_throttle_tokens: int = setting(
         "connection_throttle_tokens", 0, "Connections in one burst before the throttle acts; 0 is off.",
         section=LIMITS
