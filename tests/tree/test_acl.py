@@ -13,7 +13,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zktwisted.errors import Code, KeeperError
 from zktwisted.tree.acl import AclList, AclTable, check, fix_acl, is_super, mask_digests
 from zktwisted.tree.schemes import (
+    DigestScheme,
     EnsembleScheme,
+    ForeignScheme,
     KeyScheme,
     SaslScheme,
     Schemes,
@@ -38,6 +40,11 @@ LOCAL = Id("ip", "127.0.0.1")
 SUPER = Id("super", "")
 STOCK = Schemes()
 NULL: Any = None
+NAMES = st.builds(
+    Id,
+    st.sampled_from(("digest", "ip", "sasl", "x509", "key", "own", "ensemble", "world", "super", "none")),
+    st.sampled_from(("a", "A", "b", "any", "super", "127.0.0.1", "127.0.0.0/8")),
+)
 
 
 def rows(name: str) -> list[dict[str, Any]]:
@@ -251,6 +258,24 @@ class CheckTests(SynchronousTestCase):
         self.assertEqual(fix_acl([entry], [], schemes), (entry,))
         self.assertTrue(check(acl(entry), READ, [Id("even", "4")], schemes))
         self.assertFalse(check(acl(entry), READ, [Id("even", "5")], schemes))
+
+    @settings(deadline=None, derandomize=True, max_examples=300)
+    @given(
+        st.lists(st.builds(ACL, st.sampled_from((READ, WRITE, ALL)), NAMES), min_size=1, max_size=6), st.lists(NAMES)
+    )
+    def test_long(self, entries: list[ACL], identities: list[Id]) -> None:
+        """Long lists, and many identities, give nobody more or less."""
+
+        class Loose(DigestScheme):
+            def matches(self, identity: str, acl_id: str) -> bool:
+                return identity == acl_id.swapcase()
+
+        kinds = (SaslScheme("any"), X509Scheme("b"), KeyScheme(), ForeignScheme("own"), EnsembleScheme())
+        others = [ACL(ALL, Id("key", f"other {number}")) for number in range(40)]
+        strangers = [Id("key", f"stranger {number}") for number in range(40)]
+        for schemes in (Schemes([DigestScheme(), *kinds]), Schemes([Loose(), *kinds]), STOCK):
+            expected = check(acl(*entries), READ, identities, schemes)
+            self.assertIs(check(acl(*others, *entries), READ, [*strangers, *identities], schemes), expected)
 
 
 class FixTests(SynchronousTestCase):

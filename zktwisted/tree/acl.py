@@ -9,17 +9,21 @@ Rules: spec: server-semantics 4.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from zktwisted.errors import Code, KeeperError
-from zktwisted.tree.schemes import Schemes, generate_digest
+from zktwisted.tree.schemes import DigestScheme, ForeignScheme, KeyScheme, Scheme, Schemes, generate_digest
 from zktwisted.wire.proto import ACL, OPEN_ACL, Id
 
 __all__ = ["AclList", "AclTable", "Schemes", "check", "fix_acl", "generate_digest", "is_super", "mask_digests"]
 
 _ANYONE = Id("world", "anyone")
 _NOBODY = (ACL(0, _ANYONE),)
+_LONG = 1000
+"""Comparisons beyond which it pays to look for the identities in another way."""
+_EXACT = (DigestScheme, ForeignScheme, KeyScheme)
+"""Schemes that are known to compare ids as they stand."""
 _EXPANDED_MAX = 100_000
 """How many entries C{auth} may become: each of thousands stands for each of hundreds of identities."""
 
@@ -192,6 +196,8 @@ def check(acl: AclList | None, perm: int, identities: Sequence[Id], schemes: Sch
     if skip or acl is None or acl.world & perm or is_super(identities):
         return True
     by_name = schemes.by_name
+    if len(acl.acls) * len(identities) > _LONG:
+        return _check_long(acl.acls, perm, identities, by_name)
     for perms, (scheme, acl_id) in acl.acls:
         if perms & perm:
             known = by_name.get(scheme)
@@ -199,6 +205,22 @@ def check(acl: AclList | None, perm: int, identities: Sequence[Id], schemes: Sch
                 for identity in identities:
                     if identity.scheme == scheme and known.matches(identity.id, acl_id):
                         return True
+    return False
+
+
+def _check_long(acls: Iterable[ACL], perm: int, identities: Iterable[Id], by_name: Mapping[str, Scheme]) -> bool:
+    """Do what L{check} does without comparing everything with everything: a client chooses how much both are."""
+    held: dict[str, set[str]] = {}
+    for scheme, identity in identities:
+        held.setdefault(scheme, set()).add(identity)
+    for perms, (scheme, acl_id) in acls:
+        if perms & perm and scheme in held:
+            known = by_name.get(scheme)
+            if type(known) in _EXACT:
+                if acl_id in held[scheme]:
+                    return True
+            elif known is not None and any(known.matches(each, acl_id) for each in held[scheme]):
+                return True
     return False
 
 
