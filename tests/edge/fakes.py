@@ -111,6 +111,10 @@ class FakeServer:
     def submit(self, request: Request) -> None:
         self.submitted.append(request)
 
+    def submit_run(self, run: list[Request]) -> None:
+        for request in run:
+            self.submit(request)
+
     def settle(self, count: int = 1, reply_with: bytes | None = None) -> None:
         """Answer the oldest submitted requests, and end the turn."""
         for _ in range(count):

@@ -26,6 +26,7 @@ from tests.edge.fakes import (
     split,
 )
 from zktwisted.edge.connection import MAX_UNSENT
+from zktwisted.edge.requests import Request
 from zktwisted.ops.view import ConnectionView
 from zktwisted.wire import ops
 from zktwisted.wire.frames import frame
@@ -321,6 +322,36 @@ class OrderTests(SynchronousTestCase):
         self.assertEqual(1, len(writes))
         server.flush_dirty()
         self.assertEqual(2, len(writes))
+
+    def test_runs(self) -> None:
+        """Writes of one piece are handed on together, and before what may end the connection is looked at."""
+        server = FakeServer(jute_max_buffer=5000)
+        client = Client.connected(server)
+        runs: list[tuple[list[int], int, bool]] = []
+
+        def take(run: list[Request]) -> None:
+            runs.append(([request.cxid for request in run], len(run[0].identities), client.closed))
+
+        server.submit_run = take  # type: ignore[method-assign]
+        one, two, *others = (request(xid, SET) for xid in range(1, 6))
+        client.send(one, request(9, GET), two, auth("digest", b"u:p"), *others, pack(">iii", 5001, 6, SET))
+        self.assertEqual([([1, 2], 1, False), ([3, 4, 5], 2, False)], runs)
+        self.assertTrue(client.closed)
+
+    def test_run_answered_at_once(self) -> None:
+        """Where a piece was held back because of too many requests it goes on when these are answered."""
+        server = FakeServer(global_outstanding_limit=1)
+        client = Client.connected(server)
+
+        def answer(run: list[Request]) -> None:
+            for each in run:
+                each.reply = reply(each.cxid, 1)
+            client.protocol.settled()
+
+        server.submit_run = answer  # type: ignore[method-assign]
+        client.send(*(request(xid, SET) for xid in range(1, 7)))
+        self.assertEqual([1, 2, 3, 4, 5, 6], client.xids())
+        self.assertEqual(0, client.protocol.outstanding_requests)
 
     def test_events_first(self) -> None:
         """Events that a setWatches fires, and those of a write, come before the reply."""

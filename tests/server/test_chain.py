@@ -13,7 +13,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.server.joined import EPOCH_ZXID, Joined
-from tests.server.world import World, create, read
+from tests.server.world import World, create, read, set_data
 from zktwisted import ServerConfig, ZooKeeperService
 from zktwisted.edge.requests import Request
 from zktwisted.errors import Code
@@ -141,6 +141,17 @@ class FrontTests(SynchronousTestCase):
         client.ask(ops.SYNC, proto.PathRequest(b"/"))
         client.ask(ops.CLOSE_SESSION)
         self.assertEqual(self.gates(world)[0].seen, [ops.CREATE, ops.SYNC, ops.CLOSE_SESSION])
+
+    def test_sees_each(self) -> None:
+        """What comes in one piece it sees one by one, and what it refuses of it is answered in its turn."""
+        world = World(processors=[lambda behind: Gate(behind, ops.DELETE)])
+        client = world.client()
+        asked = [ops.CREATE, ops.DELETE, ops.SYNC, ops.SET_DATA]
+        records = [create(b"/a"), proto.DeleteRequest(b"/a", -1), proto.PathRequest(b"/"), set_data(b"/a", b"1")]
+        client.send(b"".join(map(client.request, asked, records)))
+        world.turn()
+        self.assertEqual(self.gates(world)[0].seen, asked)
+        self.assertEqual([(xid, err) for xid, _, err, _ in client.receive()], [(1, 0), (2, THROTTLED), (3, 0), (4, 0)])
 
     def test_order(self) -> None:
         """Of several the first one is asked first."""

@@ -146,6 +146,34 @@ class OrderTests(SynchronousTestCase):
         expected = [(2, 2, 0), (3, 3, 0), (-2, 3, 0), (4, 3, 0), (5, 3, 0), (6, 3, 0)]
         self.assertEqual([(xid, err) for xid, _, err, _ in client.receive()], [(xid, err) for xid, _, err in expected])
 
+    def test_sync_in_one_piece(self) -> None:
+        """Of what comes together a sync in front is answered at once; behind a write it waits as that does."""
+        disk = MemoryDisk()
+        world = World(disk)
+        client = world.client()
+        disk.hold = True
+        pieces = [(ops.SYNC, proto.PathRequest(b"/")), (ops.CREATE, create(b"/a"))]
+        client.send(b"".join(client.request(op, record) for op, record in [*pieces, *pieces[:1]]))
+        self.assertEqual([reply[0] for reply in client.receive()], [1])
+        self.assertEqual(world.server.in_flight, 2)
+        world.turn()
+        self.assertEqual(client.receive(), [])
+        disk.complete()
+        self.assertEqual([reply[0] for reply in client.receive()], [2, 3])
+
+    def test_session_gone_in_one_piece(self) -> None:
+        """Who writes with a session that is over is closed; of what came together nothing is done."""
+        world = World()
+        client = world.client()
+        zxid = world.server.last_zxid
+        world.server.sessions.set_closing(client.session_id)
+        client.send(b"".join(client.request(ops.CREATE, create(path)) for path in (b"/a", b"/b", b"/c")))
+        world.turn()
+        self.assertTrue(client.closed)
+        client.drop()
+        self.assertEqual((world.server.last_zxid, world.server.in_flight), (zxid, 0))
+        self.assertEqual((world.server.outstanding.in_flight, world.server.metrics.stale_replies), (0, 0))
+
     def test_others_need_not_wait(self) -> None:
         """A write that is not durable yet holds up nobody else, and nobody sees it."""
         disk = MemoryDisk(hold=True)

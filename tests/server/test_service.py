@@ -417,7 +417,7 @@ class FailureTests(ServiceTestCase):
         client = self.client()
         run = service._run
         assert run is not None
-        self.patch(run.core, "apply", lambda *_: 1 // 0)
+        self.patch(run.core, "apply_fused", lambda *_: 1 // 0)
         self.assertIsNone(client.create(b"/a"))
         self.assertTrue(client.closed)
         self.failureResultOf(failing, ZeroDivisionError)

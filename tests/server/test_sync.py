@@ -61,6 +61,19 @@ class GroupCommitTests(SynchronousTestCase):
         self.assertEqual(self.told, [[1, 2, 7, 3], ("released", 0), "after"])
         self.assertEqual(self.disk.flushes, 1)
 
+    def test_run(self) -> None:
+        """A run comes in its place, each item of it counted, also one without a transaction."""
+        self.add(1)
+        self.group.add_run([(2, entry(2)), (3, entry(3))], [2, 7, 3])
+        self.add(4)
+        self.assertEqual((self.told, self.group.in_flight, self.disk.flushes), ([], 5, 0))
+        self.clock.advance(0)
+        self.assertEqual(self.told, [[1, 2, 7, 3, 4], ("released", 0), "after"])
+        self.assertEqual((self.disk.flushes, self.storage.last_logged_zxid()), (1, 4))
+        self.group.stop()
+        self.group.add_run([(5, entry(5))], [5])
+        self.assertEqual(self.group.in_flight, 0)
+
     def test_one_flush_in_flight(self) -> None:
         """What comes while a flush is in flight waits for it, and shares the next one."""
         self.disk.hold = True

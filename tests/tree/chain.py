@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from zktwisted.errors import Code
+from zktwisted.server.replies import encode_write_reply
 from zktwisted.tree.datatree import Applied, Change, DataTree
 from zktwisted.tree.prepare import Prepare, Proposal
 from zktwisted.tree.schemes import Schemes
@@ -67,6 +68,24 @@ def delete_container(path: bytes) -> Operation:
     return ops.DELETE_CONTAINER, proto.PathRequest(path)
 
 
+def commit(tree: DataTree, proposal: Proposal, changes: list[Change]) -> Applied:
+    """Apply what was prepared; of a fused write tell the outcome from its reply, which has to be the usual one."""
+    if not proposal.fused:
+        return tree.commit(proposal, changes)
+    header = proposal.header
+    reply = tree.commit_fused(proposal, changes)
+    if header.type == ops.SET_DATA:
+        applied = Applied(0, None, reply)
+    elif header.type == ops.MULTI:
+        results = proto.decode_multi_response(reply, 0)
+        applied = Applied(results=[(op, Applied(err, None, jute.encode(record.stat))) for op, err, record in results])
+    else:
+        path, end = jute.read_buffer(reply, 0)
+        applied = Applied(0, path, reply[end:])
+    assert encode_write_reply(header.type, header.cxid, header.zxid, applied)[20:] == reply
+    return applied
+
+
 class Chain:
     """
     A tree and its pending state, a zxid and a clock that counts on with each request.
@@ -95,7 +114,7 @@ class Chain:
         """Apply what was prepared, as it stands in the log."""
         self.log.append(proposal.entry)
         self.changes = []
-        applied = self.tree.commit(proposal, self.changes)
+        applied = commit(self.tree, proposal, self.changes)
         self.prepare.applied(proposal)
         return applied
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.tree.chain import commit
 from tests.tree.model import LIMITS, STATS, Model, Node, Outcome
 from zktwisted.errors import Code, ProtocolError
 from zktwisted.tree import image
@@ -253,7 +254,7 @@ class Machine(RuleBasedStateMachine):
     def apply_one(self) -> None:
         proposal, expected, events = self.pending.popleft()
         changes: list[Change] = []
-        applied = self.tree.commit(proposal, changes)
+        applied = commit(self.tree, proposal, changes)
         self.prepare.applied(proposal)
         kind = proposal.header.type
         if kind == ops.MULTI:
@@ -320,10 +321,8 @@ def signed(digest: int) -> int:
 
 
 def results(applied: Applied) -> list[tuple[int, Outcome]]:
-    """Return what became of the operations of a multi; where they were fused that stands there as it is replied."""
-    replied = proto.decode_multi_response(applied.stat + proto.END_OF_MULTI, 0)
-    fused = [(op, (err, None, record.stat)) for op, err, record in replied]
-    return fused or [(op, outcome(one)) for op, one in applied.results]
+    """Return what became of the operations of a multi."""
+    return [(op, outcome(one)) for op, one in applied.results]
 
 
 def outcome(applied: Applied) -> Outcome:

@@ -365,6 +365,12 @@ class Connection:
                 self._push()
             self._lose()
 
+    def _violated(self, reason: str | None) -> None:
+        """Close, but send first what is answered: however the input was cut, the client gets the same."""
+        if self.out and not self.hold & HOLD_OUTPUT:
+            self._push()
+        self.close(reason)
+
     def close(self, reason: str | None = None) -> None:
         """
         Close now, without what is queued.  A second call no longer waits for the client.

@@ -33,7 +33,7 @@ from zktwisted.edge.connection import (
     Connection,
     cxid_and_zxid,
 )
-from zktwisted.edge.requests import LOCAL_OPS, SUBMITTED_OPS, Request
+from zktwisted.edge.requests import KNOWN_OPS, LOCAL_OPS, SUBMITTED_OPS, Request
 from zktwisted.errors import Code, ProtocolError
 from zktwisted.wire import jute, ops, proto
 from zktwisted.wire.frames import FRAME, WORDS, failure, frame, stranger
@@ -46,7 +46,6 @@ __all__ = ["ClientProtocol"]
 log = Logger()
 
 NOTHING: frozenset[int] = frozenset()
-KNOWN_OPS = LOCAL_OPS | SUBMITTED_OPS
 
 MAX_TURN = 256 * 1024
 """Bytes of replies after which they are sent, and the client has to take them before more is answered."""
@@ -315,7 +314,8 @@ class ClientProtocol(Connection):
             self.hold |= HOLD_SERVER
             self._keep(buf, 0)
             return
-        answer, submit, park = server.answer, server.submit, self._park
+        answer, park = server.answer, self._park
+        run: list[Request] = []
         limit = self.factory.usual_frame
         direct, identities = self._direct, self.identities.current
         pending, push = self._pending, self.out.append
@@ -350,6 +350,7 @@ class ClientProtocol(Connection):
                 reads = size = 0
                 others += 1
             if not 8 <= length <= limit:
+                self._hand_on(run)
                 if not self._admits(length, xid, op):
                     break
                 if stop > end:
@@ -359,11 +360,12 @@ class ClientProtocol(Connection):
             taken += 1
             if direct and op in KNOWN_OPS:
                 others += 1
-                take = submit if op in SUBMITTED_OPS else park
+                take = run.append if op in SUBMITTED_OPS else park
                 if not self._submit(xid, op, buf[position_of_body:stop], now, take):
                     break
                 continue
             others += op != ops.AUTH and op != ops.SASL
+            self._hand_on(run)
             if not self._receive(xid, op, buf, position_of_body, stop, now):
                 break
             direct, identities = self._direct, self.identities.current
@@ -374,6 +376,15 @@ class ClientProtocol(Connection):
             self.packets_received += taken
             server.stats.packets_received += taken
         self._consumed(buf, position, need, others, now)
+        self._hand_on(run)
+
+    def _hand_on(self, run: list[Request]) -> None:
+        """Submit what already waits in line."""
+        if len(run) == 1:
+            self._server.submit(run.pop())
+        elif run:
+            self._server.submit_run(run)
+            run.clear()
 
     def _consumed(self, buf: bytes, position: int, need: int, requests: int, now: float) -> None:
         """The end of a piece of input: note what was served, keep the rest."""
@@ -428,12 +439,6 @@ class ClientProtocol(Connection):
             self._violated(f"a frame of {length} bytes ({operation}); jute.maxbuffer allows {limit}")
         return False
 
-    def _violated(self, reason: str | None) -> None:
-        """Close, but send first what is answered: however the input was cut, the client gets the same."""
-        if self.out and not self.hold & HOLD_OUTPUT:
-            self._push()
-        self.close(reason)
-
     # Requests that are not answered in place.
 
     def _receive(self, xid: int, op: int, buf: bytes, start: int, end: int, now: float) -> bool:
@@ -460,16 +465,12 @@ class ClientProtocol(Connection):
         self._pending.append(request)
         if xid > 0:
             self.outstanding_requests += 1
-        outstanding = self._server.outstanding
-        outstanding.in_flight += 1
+        total = self._server.outstanding
+        total.in_flight += 1
         if request.last:
             self.state = ENDING
         take(request)
-        if (
-            outstanding.in_flight > outstanding.limit
-            and self._pending
-            and outstanding.must_pause(self, self.outstanding_requests)
-        ):
+        if total.in_flight > total.limit and self._pending and total.must_pause(self, self.outstanding_requests):
             self.hold |= HOLD_OUTSTANDING
         return self.state == OPEN and not self.hold
 

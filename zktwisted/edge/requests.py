@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from zktwisted.wire.proto import ConnectRequest, Id
 
-__all__ = ["LOCAL_OPS", "SUBMITTED_OPS", "ClientServer", "Request"]
+__all__ = ["KNOWN_OPS", "LOCAL_OPS", "SUBMITTED_OPS", "ClientServer", "Request"]
 
 LOCAL_OPS = frozenset(
     (
@@ -68,6 +68,9 @@ Operations whose answer comes later.
 
 deleteContainer (20) is none of a client's, and createSession (-10) neither: only servers make them.
 """
+
+KNOWN_OPS = LOCAL_OPS | SUBMITTED_OPS
+"""What a client may ask, once it has its session."""
 
 
 class Request:
@@ -217,6 +220,9 @@ class ClientServer(Protocol):
 
     def submit(self, request: Request) -> None:
         """Take one of L{SUBMITTED_OPS}; later set its C{reply} and call C{settled} of its connection."""
+
+    def submit_run(self, run: list[Request]) -> None:
+        """Take some of one connection, in order; the list stays the caller's."""
 
     def flush_dirty(self) -> None:
         """Flush the connections in C{dirty}, and empty it."""

@@ -20,7 +20,7 @@ from twisted.logger import Logger
 
 from zktwisted.server.digests import DigestCheck
 from zktwisted.server.namespaces import counter_of_reads, counter_of_writes
-from zktwisted.server.processors import decode_proposal
+from zktwisted.server.processors import Stage, decode_proposal
 from zktwisted.server.restore import RestoreTarget
 from zktwisted.server.standalone import StandaloneRole
 from zktwisted.store.database import SnapshotDigest, Storage, Trailer
@@ -78,6 +78,7 @@ class ZooKeeperServer:
     @ivar digests: (zxid, tree digest, digest version) of every 128th transaction.
     @ivar after_batch: called after each batch has been applied.
     @ivar submit: takes a write or a sync of a client; its C{reply} is set later and its connection told.
+    @ivar submit_run: takes some of one client, in order.
     @ivar touch: notes that a connection's session was heard of.
     """
 
@@ -145,6 +146,7 @@ class ZooKeeperServer:
         self.digests: deque[tuple[int, int, int]] = deque(maxlen=_DIGESTS_KEPT)
         self.after_batch: Callable[[], None] = lambda: None
         self.submit: Callable[[Request], None] = self.drop
+        self.submit_run: Callable[[list[Request]], None] = self._submit_each
         self.touch: Callable[[ClientProtocol], None] = _ignore
         self._failed = False
         self.digest_check = DigestCheck(self.tree, metrics, "the leader", enabled=config.digest_enabled)
@@ -215,7 +217,9 @@ class ZooKeeperServer:
         if given is not None and given >= self.ids.next:
             # Those right behind it may be known to clients whose sessions are over; a count begins anew each ms.
             self.ids.next = (given | 0xFFFF) + 1
-        self.submit = role.chain[0].process_request
+        first = role.chain[0]
+        self.submit = first.process_request
+        self.submit_run = first.process_run if isinstance(first, Stage) else self._submit_each
         self.touch = role.touch
         self.serving = serving and not self._failed
 
@@ -224,7 +228,7 @@ class ZooKeeperServer:
         if self.role is role:
             self.role = None
             self.serving = False
-            self.submit, self.touch = self.drop, _ignore
+            self.submit, self.submit_run, self.touch = self.drop, self._submit_each, _ignore
             self.settling.clear()
             self.sessions = SessionTracker(self.config.tick_time)
             self.close_clients()
@@ -275,8 +279,7 @@ class ZooKeeperServer:
         if old is not None and old is not connection:
             old.close("its session moved to another connection")
         self.by_session[session_id] = connection
-        read_only = self.role is not None and self.role.read_only
-        connection.accept(session_id, timeout, password_of(session_id), read_only)
+        connection.accept(session_id, timeout, password_of(session_id), self.role is not None and self.role.read_only)
 
     def disconnected(self, connection: ClientProtocol) -> None:
         """Forget a connection; its session lives on until it expires."""
@@ -306,6 +309,10 @@ class ZooKeeperServer:
         """
         return self.table[op](connection, identities, xid, buf, start, end)
 
+    def _submit_each(self, run: Iterable[Request]) -> None:
+        for request in run:
+            self.submit(request)
+
     def submit_internal(self, op: int, session_id: int, body: bytes = b"") -> None:
         """Take a write that the server makes itself: an expiry, a deleteContainer."""
         if self.role is not None and not self._failed:
@@ -315,28 +322,41 @@ class ZooKeeperServer:
 
     def apply(self, proposal: Proposal, request: Request | None) -> Applied:
         """
-        Do what is agreed upon: to the tree, to the sessions, and to those who watch.
+        Do what is agreed upon, unless it is fused: to the tree, to the sessions, and to those who watch.
 
         @param request: whose transaction it is; C{None}: no client's of this server.
         """
         header = proposal.header
-        zxid = header.zxid
         watches = self.watches
         changes: list[Change] | None = [] if watches.data.count or watches.child.count else None
         applied = self.tree.commit(proposal, changes)
         self.prepare.applied(proposal)
-        self.reads.zxid = zxid
         if not applied.err:
             self._writes.count_proposal(proposal)
-        if not zxid % _DIGEST_EVERY and self.config.digest_enabled:
-            self.digests.append((zxid, self.tree.digest, 2))
-        if changes:
-            self._tell(changes, zxid)
+        self._reached(header.zxid, changes)
         if header.type == ops.CREATE_SESSION:
             self._opened(header.client_id, proposal.body.timeout)
         elif header.type == ops.CLOSE_SESSION:
             self._closed(header.client_id, request)
         return applied
+
+    def apply_fused(self, proposal: Proposal) -> bytes:
+        """Do what L{apply} does, for a fused write; return what stands behind the header of its reply."""
+        watches = self.watches
+        changes: list[Change] | None = [] if watches.data.count or watches.child.count else None
+        reply = self.tree.commit_fused(proposal, changes)
+        self.prepare.applied(proposal)
+        self._writes.count_fused(proposal)
+        self._reached(proposal.header.zxid, changes)
+        return reply
+
+    def _reached(self, zxid: int, changes: list[Change] | None) -> None:
+        """The tree is where this transaction has brought it: say so, and tell those who watch."""
+        self.reads.zxid = zxid
+        if not zxid % _DIGEST_EVERY and self.config.digest_enabled:
+            self.digests.append((zxid, self.tree.digest, 2))
+        if changes:
+            self._tell(changes, zxid)
 
     def settle(self) -> None:
         """
@@ -420,13 +440,8 @@ class ZooKeeperServer:
         done = replay(self.tree, entry, changes)
         if done is not None:
             header, path, node, _ = done
-            zxid = self.reads.zxid = header.zxid
-            data = node.data
-            self._writes.count(path, len(data) if data else 0)
-            if not zxid % _DIGEST_EVERY and self.config.digest_enabled:
-                self.digests.append((zxid, self.tree.digest, 2))
-            if changes:
-                self._tell(changes, zxid)
+            self._writes.count(path, len(node.data or b""))
+            self._reached(header.zxid, changes)
         return done
 
     def agreed(self, zxid: int, entry: bytes, digest: txns.TxnDigest | None = None) -> None:
@@ -570,12 +585,10 @@ class ZooKeeperServer:
 
     def _trailer(self) -> Trailer:
         zxid = self.reads.zxid
-        digest = None
         if self.digest_check.fuzzy:
             # An image that came while the leader went on: it has the digest of no transaction.
             return Trailer(None, None)
-        if self.config.digest_enabled:
-            digest = SnapshotDigest(zxid, 2, self.tree.digest if zxid else 0)
+        digest = SnapshotDigest(zxid, 2, self.tree.digest if zxid else 0) if self.config.digest_enabled else None
         return Trailer(digest, zxid if self.config.serialize_last_processed_zxid_enabled else None)
 
     def restore_target(self) -> RestoreTarget:

@@ -74,19 +74,22 @@ class WriteCounter(_Counter):
     def count_proposal(self, proposal: Proposal) -> None:
         """Count the operations of a transaction that has been applied."""
         operations = proposal.operations
-        if proposal.fused:
-            touched = proposal.touched
-            if proposal.header.type != ops.MULTI:
-                # Of a create the last one is the new node, in front of it is its parent.
-                touched = touched[-1:]
-            for path, node in touched:
-                data = node.data
-                self.count(path, len(data) if data else 0)
-        elif operations is None:
+        if operations is None:
             self._count_one(proposal.header.type, proposal.body)
         elif not txns.is_failed(operations):
             for op, txn in operations:
                 self._count_one(op, txn)
+
+    def count_fused(self, proposal: Proposal) -> None:
+        """Count the operations of a transaction of which nothing but the touched nodes was made."""
+        touched = proposal.touched
+        if proposal.header.type == ops.MULTI:
+            for path, node in touched:
+                self.count(path, len(node.data or b""))
+        else:
+            # Of a create the last one is the new node, in front of it is its parent.
+            path, node = touched[-1]
+            self.count(path, len(node.data or b""))
 
     def _count_one(self, op: int, txn: Any) -> None:
         if op in _COUNTED:

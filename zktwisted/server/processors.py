@@ -1,7 +1,8 @@
 """
 The stages that the chains of several roles are made of, each an L{IRequestProcessor}.
 
-A stage does one thing to a request and hands it to the next one, now or when what it waits for has come.  What stands
+A stage does one thing to a request and hands it to the next one, now or when what it waits for has come.  What a
+client asks at one time, and what one flush makes durable, may go through as a run, which costs less.  What stands
 in which chain is written in the role: L{zktwisted.server.standalone}, L{leader<zktwisted.server.leader>},
 L{learner<zktwisted.server.learner>}, L{readonly<zktwisted.server.readonly>}.
 
@@ -25,6 +26,7 @@ from zktwisted.server.replies import encode_sync_reply, encode_write_reply
 from zktwisted.server.sync import GroupCommit
 from zktwisted.tree.datatree import Applied
 from zktwisted.tree.prepare import Proposal
+from zktwisted.tree.reads import encode_reply
 from zktwisted.wire import ops, txns
 from zktwisted.wire.txns import TxnDigest
 
@@ -77,6 +79,11 @@ class Stage:
         """See L{IRequestProcessor}: by default there is nothing to do here."""
         self.next.process_request(request)
 
+    def process_run(self, run: Sequence[Request]) -> None:
+        """Take some requests, in order."""
+        for request in run:
+            self.process_request(request)
+
     def shutdown(self) -> None:
         """See L{IRequestProcessor}: by default nothing is kept."""
 
@@ -127,6 +134,28 @@ class PrepRequestProcessor(Stage):
             )
         self.next.process_request(request)
 
+    def process_run(self, run: Sequence[Request]) -> None:
+        """Prepare what one connection has asked at one time."""
+        core = self.core
+        first = run[0]
+        session = core.sessions.sessions.get(first.session_id)
+        if self._over or session is None or session.closing or not core.serving:
+            core.drop(first)  # its connection ends with it, and with that what stands behind it
+            return
+        if self._judge is not None:
+            super().process_run(run)
+            return
+        prepare, time = self._prepare, core.wall_ms()
+        for request in run:
+            op = request.op
+            if op < 0:
+                self._track(request)
+            if op != ops.SYNC:
+                request.proposal = prepare(
+                    op, request.session_id, request.cxid, request.body, request.identities, time
+                )
+        self.next.process_run(run)
+
     def shutdown(self) -> None:
         """See L{IRequestProcessor}: a program's own processor may let go of requests later."""
         self._over = True
@@ -160,11 +189,17 @@ class SyncRequestProcessor(Stage):
             self.next.process_request(request)
             self.core.settle()
 
-    def persisted(self, batch: Sequence[Request]) -> None:
+    def process_run(self, run: Sequence[Request]) -> None:
+        """Log the transactions of some requests."""
+        if run[0].proposal is None and not self._group.in_flight:
+            super().process_run(run)
+            return
+        proposals = [request.proposal for request in run if request.proposal is not None]
+        self._group.add_run([(proposal.header.zxid, proposal.entry) for proposal in proposals], run)
+
+    def persisted(self, batch: list[Request]) -> None:
         """Hand on what is durable."""
-        process = self.next.process_request
-        for request in batch:
-            process(request)
+        self.next.process_run(batch)
         self.core.settle_connections()
 
     def shutdown(self) -> None:
@@ -177,13 +212,23 @@ class FinalRequestProcessor(Stage):
 
     def process_request(self, request: Request) -> None:
         """Apply a request's transaction; its client gets the reply when L{ZooKeeperServer.settle} is called."""
+        self.process_run((request,))
+
+    def process_run(self, run: Sequence[Request]) -> None:
+        """Do the same for some requests, one after the other."""
         core = self.core
-        proposal: Proposal | None = request.proposal
-        if proposal is None:
-            request.reply = encode_sync_reply(request, core.last_zxid)
-            self._settle(request)
-        else:
-            self.answer(request, proposal.header.zxid, core.apply(proposal, request))
+        for request in run:
+            proposal: Proposal | None = request.proposal
+            if proposal is None:
+                request.reply = encode_sync_reply(request, core.last_zxid)
+                self._settle(request)
+            elif proposal.fused:
+                body = core.apply_fused(proposal)
+                if request.connection is not None:
+                    request.reply = encode_reply(request.cxid, proposal.header.zxid, 0, body)
+                    self._settle(request)
+            else:
+                self.answer(request, proposal.header.zxid, core.apply(proposal, request))
 
     def answer(self, request: Request, zxid: int, applied: Applied) -> None:
         """Tell a request's client what its transaction came to, which is applied."""

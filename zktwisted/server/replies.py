@@ -36,8 +36,7 @@ def encode_write_reply(op: int, xid: int, zxid: int, applied: Applied) -> bytes:
     if op in (ops.CREATE2, ops.CREATE_CONTAINER, ops.CREATE_TTL):
         return encode_reply(xid, zxid, 0, jute.pack_buffer(applied.path) + applied.stat)
     if op == ops.MULTI:
-        results = applied.stat or b"".join(map(_encode_result, applied.results))
-        return encode_reply(xid, zxid, 0, results + proto.END_OF_MULTI)
+        return encode_reply(xid, zxid, 0, b"".join(map(_encode_result, applied.results)) + proto.END_OF_MULTI)
     return encode_reply(xid, zxid, 0)
 
 

@@ -113,18 +113,31 @@ class GroupCommit(Generic[Item]):
         """
         if not self._stopped:
             self._storage.append(entries)
-            self.join(item, len(entries))
+            self._gather((item,), len(entries))
 
-    def join(self, item: Item, size: int = 1) -> None:
+    def add_run(self, entries: Sequence[tuple[int, bytes]], items: Sequence[Item]) -> None:
         """
-        Take what has no transaction of its own, and is to be handed on in its turn.
+        Log transactions, (zxid, entry) each.
+
+        @param items: handed on when they are durable: one for each, and what is to come in its turn between them.
+        """
+        if not self._stopped:
+            self._storage.append(entries)
+            self._gather(items, len(items))
+
+    def join(self, item: Item) -> None:
+        """Take what has no transaction of its own, and is to be handed on in its turn."""
+        if not self._stopped:
+            self._gather((item,), 1)
+
+    def _gather(self, items: Sequence[Item], size: int) -> None:
+        """
+        Take what is to be handed on behind the next flush.
 
         @param size: what it counts for where the size of a batch is limited.
         """
-        if self._stopped:
-            return
-        self.in_flight += 1
-        self._gathered.append(item)
+        self.in_flight += len(items)
+        self._gathered += items
         self._size += size
         if self._committing:
             return

@@ -99,7 +99,8 @@ class ServerChecker:
 
     def born(self, server: MemoryMember, core: Any) -> None:
         """A process is about to start: listen in on it."""
-        begin, apply, replayed, prepare = core.begin, core.apply, core.replayed, core.prepare.prepare
+        begin, prepare = core.begin, core.prepare.prepare
+        apply, apply_fused, replayed = core.apply, core.apply_fused, core.replayed
 
         def begun(role: Any, zxid: int, *arguments: Any, **named: Any) -> None:
             before = core.last_zxid
@@ -111,6 +112,12 @@ class ServerChecker:
             result = apply(proposal, request)
             self._applied(server, core, zxid, proposal.entry, before, last)
             return result
+
+        def applied_fused(proposal: Any) -> Any:
+            before, last = _state(core), core.last_zxid
+            reply = apply_fused(proposal)
+            self._applied(server, core, proposal.header.zxid, proposal.entry, before, last)
+            return reply
 
         def applied_at_once(entry: bytes) -> Any:
             before, last = _state(core), core.last_zxid
@@ -126,7 +133,8 @@ class ServerChecker:
 
         core.begin = begun
         if self._enabled:
-            core.apply, core.replayed, core.prepare.prepare = applied, applied_at_once, prepared
+            core.prepare.prepare = prepared
+            core.apply, core.apply_fused, core.replayed = applied, applied_fused, applied_at_once
 
     def stopped(self, server: MemoryMember) -> None:
         """A process has stopped in order: it must have cleared up."""

@@ -11,6 +11,7 @@ Applying is idempotent in the sense of spec: storage 5, so that a log may be rep
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from struct import Struct
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -28,7 +29,7 @@ from zktwisted.tree.quota import (
 )
 from zktwisted.tree.znode import CONTAINER_OWNER, TTL_MASK, TTL_MAX, Znode, digest_of, pack_stored, ttl_of
 from zktwisted.wire import jute, ops, txns
-from zktwisted.wire.proto import ACL, OPEN_ACL, Id, MultiHeader
+from zktwisted.wire.proto import ACL, END_OF_MULTI, OPEN_ACL, Id, MultiHeader
 
 __all__ = ["Applied", "Change", "DataTree"]
 
@@ -59,14 +60,14 @@ class Applied(NamedTuple):
     err: int = 0
     #: The path created.
     path: bytes | None = None
-    #: The 68 bytes of the node's Stat, where the reply has one.  Of a multi that was fused: its results as replied.
+    #: The 68 bytes of the node's Stat, where the reply has one.
     stat: bytes = b""
-    #: Of any other multi: the outcome of each operation, with its type.
+    #: Of a multi: the outcome of each operation, with its type.
     results: Sequence[tuple[int, Applied]] = ()
 
 
 _OK = Applied()
-_new = tuple.__new__
+_pack_int = Struct(">i").pack
 _SET_DATA_RESULT = jute.encode(MultiHeader(ops.SET_DATA, False, 0))
 _NONE: Mapping[bytes, int] = MappingProxyType({})
 
@@ -173,15 +174,24 @@ class DataTree:
         @param changes: as L{apply} has it.
         """
         touched = proposal.touched
-        if not proposal.fused:
-            known = {path: record.digest for path, record in touched} if touched else _NONE
-            return self.apply(proposal.header, proposal.body, changes, proposal.operations, known)
+        known = {path: record.digest for path, record in touched} if touched else _NONE
+        return self.apply(proposal.header, proposal.body, changes, proposal.operations, known)
+
+    def commit_fused(self, proposal: Proposal, changes: list[Change] | None = None) -> bytes:
+        """
+        Do what a proposal says of which nothing but the touched nodes was made; such a one does not fail.
+
+        @param changes: as L{apply} has it.
+        @return: what its client gets behind the header of the reply (spec: client-protocol 5, 6.2).
+        """
+        touched = proposal.touched
         kind = proposal.header.type
         if kind == ops.SET_DATA:
-            return _new(Applied, (0, None, self._replace(*touched[0], changes), ()))
+            path, record = touched[0]
+            return self._replace(path, record, changes)
         if kind == ops.MULTI:
             results = [_SET_DATA_RESULT + self._replace(path, record, changes) for path, record in touched]
-            return _new(Applied, (0, None, b"".join(results), ()))
+            return b"".join(results) + END_OF_MULTI
         (parent_path, record), (path, node) = touched
         parent = self.nodes[parent_path]
         parent.cversion = record.cversion
@@ -190,8 +200,8 @@ class DataTree:
         self.digest += record.digest - parent.digest
         parent.digest = record.digest
         self.enter(parent_path, parent, path, node, changes)
-        # The reply of a create is its path; only that of a create2 has a Stat.
-        return _new(Applied, (0, path, b"" if kind == ops.CREATE else node.stat(), ()))
+        reply = _pack_int(len(path)) + path
+        return reply if kind == ops.CREATE else reply + node.stat()
 
     def _replace(self, path: bytes, record: Znode, changes: list[Change] | None) -> bytes:
         """Give a node its new data, and return its Stat."""
