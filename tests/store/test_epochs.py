@@ -53,11 +53,11 @@ class EpochTests(SynchronousTestCase):
     def test_no_number(self) -> None:
         """Something else is refused, with its place."""
         self.files(acceptedEpoch=b"1", currentEpoch=b"one")
-        self.assertEqual(self.refused(0), "Found one in /data/currentEpoch")
+        self.assertEqual(self.refused(0), "Found 'one' in /data/currentEpoch, where an epoch should be")
         self.files(acceptedEpoch=b"", currentEpoch=b"0")
-        self.assertEqual(self.refused(0), "Found  in /data/acceptedEpoch")
+        self.assertEqual(self.refused(0), "Found '' in /data/acceptedEpoch, where an epoch should be")
         self.files(acceptedEpoch=b"2147483648", currentEpoch=b"2147483647")
-        self.assertEqual(self.refused(0), "Found 2147483648 in /data/acceptedEpoch")
+        self.assertEqual(self.refused(0), "Found '2147483648' in /data/acceptedEpoch, where an epoch should be")
 
     def test_promise_behind(self) -> None:
         """A server cannot hold the history of an epoch that it never accepted."""

@@ -81,5 +81,5 @@ def _read(disk: Disk, names: list[str], name: str) -> int | None:
         return None
     text = bytes(disk.read(name)).decode("latin-1").split("\n", 1)[0].strip()
     if not re.fullmatch("[+-]?[0-9]{1,19}", text) or int(text) > _EPOCH_MAX:
-        raise StoreError(f"Found {text} in {disk.path}/{name}")
+        raise StoreError(f"Found {text!r} in {disk.path}/{name}, where an epoch should be")
     return int(text)
