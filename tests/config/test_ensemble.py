@@ -19,6 +19,7 @@ class TableTests(SynchronousTestCase):
     """What Java 3.9.5 answers for many lines, we answer."""
 
     def test_server_lines(self) -> None:
+        """A server line: its parts, its canonical text, or the error."""
         for row in rows("server_line"):
             self.assertEqual(self.server_line(row), row["error"] if not row["ok"] else None, row)
 
@@ -40,6 +41,7 @@ class TableTests(SynchronousTestCase):
         return None
 
     def test_dynamic_configs(self) -> None:
+        """The lines of a whole ensemble: who votes, who observes, its text, or the error."""
         for row in rows("dynamic_config"):
             self.assertEqual(self.dynamic_config(row), row["error"] if not row["ok"] else None, row)
 

@@ -33,6 +33,7 @@ class TableTests(SynchronousTestCase):
     """What Java 3.9.5 makes of whole files, we make of them."""
 
     def test_files(self) -> None:
+        """A zoo.cfg that Java accepts gives the same values; one that it refuses is refused in the same words."""
         data_dir = fresh_directory(self)
         with open(os.path.join(data_dir, "myid"), "w") as file:
             file.write("1\n")
