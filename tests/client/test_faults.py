@@ -270,6 +270,30 @@ class QueueFaultTests(FaultCase):
         self.result(item.done())
         self.assertEqual(0, self.result(self.queue.size()))
 
+    def test_put_without_an_answer_and_expired(self) -> None:
+        """Whether it was put is found out by the next session: it is there, and once."""
+        self.put(b"first")
+        put = self.unanswered(lambda: self.queue.put(b"second"), lambda: self.server.expire(self.client))
+        self.result(put)
+        self.assertEqual(2, self.result(self.rival.size()))
+
+    def test_put_while_the_session_expires(self) -> None:
+        """An item needs no session: the next one puts it."""
+        self.put(b"first")
+        self.server.network.refuse(self.server._hosts[self.client], "10.0.0.1")
+        self.server.drop(self.client)
+        self.server.until(lambda: not self.client.state.connected)
+        put = self.queue.put(b"second")
+        self.server.expire(self.client)
+        self.server.heal(self.client)
+        self.result(put)
+        self.assertEqual(2, self.result(self.rival.size()))
+
+    def test_put_at_the_end(self) -> None:
+        """A client that is closed puts nothing."""
+        self.result(self.client.close())
+        self.failureResultOf_(self.queue.put(b"a"), SessionExpiredError)
+
     def mute_the_commit(self) -> list[None]:
         """Let the answer to the next transaction not come; return what tells whether it was asked for."""
         begun: list[None] = []

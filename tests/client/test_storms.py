@@ -166,10 +166,7 @@ class StormTests(SynchronousTestCase):
                 while not storm.calm:
                     item = b"%d-%d" % (name, number)
                     number += 1
-                    try:
-                        await queue.put(item)
-                    except SessionExpiredError:
-                        continue
+                    await queue.put(item)
                     put.append(item)
                     await storm.pause(1.5)
 

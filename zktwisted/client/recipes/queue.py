@@ -64,24 +64,40 @@ class Queue:
         Put an item in.
 
         @param priority: 0 to 999, the smaller the sooner.
+        @return: fires when it is there; through lost connections and sessions, as long as the client lives.
         """
         if not 0 <= priority <= 999:
             raise ValueError(f"{priority} is no priority: 0 to 999")
         return Deferred.fromCoroutine(self._put(data, priority))
 
     async def _put(self, data: bytes, priority: int) -> None:
-        client, own = self._client, uuid4().hex
+        own = uuid4().hex
         prefix = f"{self._entries}/entry-{priority:03}-{own}-"
+        doubtful = False
         while True:
             try:
-                await client.create(prefix, data, sequential=True)
+                if doubtful:
+                    await catch_up(self._client, self._entries)
+                    if any(own in name for name in await self._names(self._entries)):
+                        return
+                    doubtful = False
+                await self._create(prefix, data)
+                return
+            except ConnectionLossError:
+                doubtful = True
+            except SessionExpiredError:
+                # What is put belongs to no session: the next one finds out, or does it.
+                if self._client.ended:
+                    raise
+                doubtful = True
+
+    async def _create(self, prefix: str, data: bytes) -> None:
+        while True:
+            try:
+                await self._client.create(prefix, data, sequential=True)
                 return
             except NoNodeError:
-                await persist(client.ensure_path, self._entries)
-            except ConnectionLossError:
-                await catch_up(client, self._entries)
-                if any(own in name for name in await self._names(self._entries)):
-                    return
+                await persist(self._client.ensure_path, self._entries)
 
     async def _names(self, path: str, watch: Wakeup | None = None) -> list[str]:
         try:
