@@ -12,6 +12,7 @@ import atexit
 import gc
 import os
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, TextIO, cast
 
 from twisted.application.service import Service
@@ -236,6 +237,7 @@ class ServerProcess(Service):
             say = log.warn if note.level == "warning" else log.info
             say("{note}", note=str(note), key=note.key, file=note.file, line=note.line)
         tune_gc()
+        allow_files()
         self.running = True
         # At once, and again when the reactor has put its own handlers in their place.
         self._handle_signals()
@@ -394,6 +396,22 @@ def tune_gc() -> None:
     collected.  The younger ones are, and they hold at most some 100,000 objects, a few milliseconds' work.
     """
     gc.set_threshold(10_000, 10, 2**31 - 1)
+
+
+def allow_files() -> None:
+    """
+    Let this process have as many files open as its user may, as a Java virtual machine does.
+
+    Each client is one, and the usual limit, 1024, is used up by clients that the server is meant to serve; without
+    files it can write no snapshot.
+    """
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with suppress(ValueError, OSError):  # not every system can do what it allows
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _diagnosis(failure: Failure) -> tuple[int, str | None]:

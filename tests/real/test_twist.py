@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import selectors
 import signal
 import socket
@@ -183,6 +184,19 @@ def test_behind_a_proxy(twist: Launcher) -> None:
     for said in (b"PROXY TCP4 10.9.8.7 10.9.8.1 5555 2181\r\n", b"PROXY TCP6 2001:db8::7 2001:db8::1 5555 2181\r\n"):
         client = said.split()[2]
         assert (b"10.9.8.7:5555" if b"." in client else b"2001:db8:0:0:0:0:0:7") in ask(tcp(port), said + b"cons")
+    assert server.stop() == 0
+
+
+def test_open_files(twist: Launcher) -> None:
+    """It may have as many files open as the system allows, whatever it was started with."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    fewer = 1024 if hard == resource.RLIM_INFINITY else hard - 1
+    resource.setrlimit(resource.RLIMIT_NOFILE, (fewer, hard))
+    try:
+        server = twist("-e", LOCAL, "-D", "4lw.commands.whitelist=mntr")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert f"zk_max_file_descriptor_count\t{hard}\n".encode() in ask(tcp(server.port()), b"mntr")
     assert server.stop() == 0
 
 
