@@ -477,10 +477,6 @@ class ZooKeeperServer:
         if connection is not None and (request is None or request.connection is not connection):
             connection.close("its session has ended")
 
-    def session_deadline(self) -> int | None:
-        """Return when L{expire_sessions} has something to do, monotonic ms."""
-        return self.sessions.deadline()
-
     def expire_sessions(self, now_ms: float) -> None:
         """Close the sessions whose time has come."""
         if self.role is None:
