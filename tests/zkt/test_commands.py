@@ -7,11 +7,19 @@ import shlex
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.client.world import Script
 from tests.zkt.world import ZktCase
 from zktwisted.zkt.command import COMMANDS, HelpWanted, find_command
 from zktwisted.zkt.nodes import _delete
 from zktwisted.zkt.shell import overview
 from zktwisted.zkt.status import Problem, Status
+
+
+class Deaf(Script):
+    """A server that ends each connection at the first byte."""
+
+    def dataReceived(self, data: bytes) -> None:
+        self.drop()
 
 
 class TableTests(SynchronousTestCase):
@@ -175,6 +183,17 @@ class NodeTests(ZktCase):
             self.assertEqual(Status.NO_CONNECTION, problem.status)
             self.assertIn("10.0.0.8", str(problem))
             self.assertTrue(least <= self.world.now - before <= most, self.world.now - before)
+            self.wait(context.close())
+
+    def test_somebody_who_hangs_up(self) -> None:
+        """A port that wants TLS, or wants none, ends a connection that was made: that is worth a word."""
+        self.script("10.0.0.8").buildProtocol = lambda addr: Deaf()  # type: ignore[method-assign]
+        for tls, told in ((None, "--tls"), (lambda host: None, "without TLS")):
+            context = self.make_context(tls=tls)
+            context.access.hosts = "10.0.0.8:2181"
+            problem = self.refused("ls", context=context)
+            self.assertEqual(Status.NO_CONNECTION, problem.status)
+            self.assertIn(told, str(problem.hint))
             self.wait(context.close())
 
     def test_json_and_tables(self) -> None:

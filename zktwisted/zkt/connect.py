@@ -24,6 +24,8 @@ __all__ = ["Access"]
 
 _PATIENCE = 10.0
 """Seconds for a connection, where nobody said how many."""
+_HUNG_UP = ("closed cleanly", "lost in a non-clean")
+"""Twisted's words for a connection that was made and ended by the other side."""
 _GLANCE = 0.02
 """Seconds between two looks at what has become of the attempts."""
 
@@ -108,10 +110,18 @@ class Access:
             raise Problem(
                 Status.NO_CONNECTION,
                 f"no connection with {hosts}" + (f": {_reason(client.trouble)}" if client.trouble else ""),
-                hint="does a server run there? --server or ZKT_SERVER say where, --wait SECONDS how long to try",
+                hint=self._hint(client.trouble or ""),
             ) from None
         finally:
             patience.end()
+
+    def _hint(self, trouble: str) -> str:
+        """Tell what to do when there is no connection, for this reason."""
+        if not any(words in trouble for words in _HUNG_UP):
+            return "does a server run there? --server or ZKT_SERVER say where, --wait SECONDS how long to try"
+        if self.tls is None:
+            return "somebody is there and hangs up: a port for TLS wants --tls or --ca FILE"
+        return "somebody is there and hangs up: is that a port without TLS?"
 
 
 def _reason(trouble: str) -> str:
