@@ -47,6 +47,7 @@ from kazoo.security import (
 
 from tests.interop.clients.kazoos import WAIT, Connect, Told, client_of, connecting
 from tests.interop.conftest import MakeServer
+from tests.interop.ensembles import until
 from tests.interop.process import HOST, ServerProcess
 
 
@@ -340,12 +341,15 @@ def test_watches_and_session_survive_a_crash_of_the_server(make_server: MakeServ
         client.create("/node", b"before")
         client.create("/e", b"mine", ephemeral=True)
         client.DataWatch("/node")(lambda data, stat: told(data))
-        client.ChildrenWatch("/")(lambda names: children(sorted(names)))
+        watch = client.ChildrenWatch("/")
+        watch(lambda names: children(sorted(names)))
         for end in (server.kill9, server.stop):
             end()
             states.until(lambda values: values[-1:] == [KazooState.SUSPENDED])
             server.start()
             states.until(lambda values: values[-1:] == [KazooState.CONNECTED])
+            # kazoo does that in a thread of its own, and takes it for done if the next end comes in the middle of it.
+            until(lambda: watch._watch_established, lambda: "the children are watched again")
         assert KazooState.LOST not in states.values
         assert client.client_id == session
         assert client.get("/e")[1].ephemeralOwner == session[0]
