@@ -288,7 +288,21 @@ class Ensemble:
         return until(same, lambda: "all servers have applied the same")
 
     def trees(self) -> dict[int, dict[str, Tree]]:
-        """Return the tree of every running server, each with everything that was committed before."""
+        """
+        Return the tree of every running server, each with everything that was committed before.
+
+        Servers that have stood still for longer than the others bear elect again, and end their connections.
+        """
+
+        def read() -> dict[int, dict[str, Tree]] | None:
+            try:
+                return self._trees()
+            except (OSError, Closed, Silent):
+                return None
+
+        return until(read, lambda: f"all servers serve while they are read: {self._modes()}")
+
+    def _trees(self) -> dict[int, dict[str, Tree]]:
         self.wait()
         found = {}
         with contextlib.ExitStack() as connections:

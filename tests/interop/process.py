@@ -37,14 +37,18 @@ class ServerFailure(AssertionError):
 
 class Reserved:
     """
-    A port of a loopback address that nobody else is given while this lives.
+    A port of a loopback address, or of all addresses, that nobody else is given while this lives.
 
     A bound socket holds it without listening: who binds with SO_REUSEADDR, as all servers do, can listen there, and
     neither a search for a free port nor an outgoing connection comes upon it, whether a server runs there or not.
     """
 
     def __init__(self, host: str = HOST, port: int = 0) -> None:
-        self._socket = socket.socket()
+        """*host* is empty for all addresses: a server that listens on all cannot have what is in use on one."""
+        everywhere = not host and socket.has_dualstack_ipv6()
+        self._socket = socket.socket(socket.AF_INET6 if everywhere else socket.AF_INET)
+        if everywhere:
+            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         self._socket.bind((host, port))
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         self.port: int = self._socket.getsockname()[1]
@@ -55,8 +59,8 @@ class Reserved:
 
 
 def free_port() -> int:
-    """Return a port that nobody is given by chance as long as the tests run."""
-    HELD.append(Reserved())
+    """Return a port that nobody is given by chance as long as the tests run, on whichever address."""
+    HELD.append(Reserved(""))
     return HELD[-1].port
 
 
