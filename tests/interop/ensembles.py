@@ -58,7 +58,9 @@ class Member:
         self.data_dir = directory / "data"
         self.data_dir.mkdir(parents=True)
         (self.data_dir / "myid").write_text(f"{sid}\n", "ascii")
-        self.reserved = [Reserved(), Reserved(host), Reserved(host)]
+        # Behind relays a server listens on all addresses.
+        place = "" if host == HOST else host
+        self.reserved = [Reserved(), Reserved(place), Reserved(place)]
         self.port, self.quorum_port, self.election_port = (held.port for held in self.reserved)
         self.process: ServerProcess | None = None
         self.processes: list[ServerProcess] = []
