@@ -479,6 +479,37 @@ class Terminal:
         os.close(self.keys)
 
 
+UNNOTICED = """
+import signal, sys
+from threading import get_ident
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from zktwisted.zkt.engine import Engine
+from zktwisted.zkt.status import Problem
+
+async def interrupted():
+    signal.pthread_kill(get_ident(), signal.SIGINT)
+    await Deferred()
+
+engine = Engine(reactor, sys.stdout.buffer, sys.stderr.buffer)
+engine.start()
+try:
+    engine.run(interrupted)
+except Problem as problem:
+    print(int(problem.status))
+finally:
+    engine.stop()
+"""
+
+
+def test_ctrl_c_that_interrupts_nothing() -> None:
+    """A signal counts also when it does not reach the main thread in the middle of its waiting."""
+    done = subprocess.run(
+        [sys.executable, "-c", UNNOTICED], capture_output=True, timeout=SECONDS, check=False, env=environment()
+    )
+    assert (done.stdout, done.stderr) == (b"130\n", b"")
+
+
 def test_shell_at_a_terminal(pair: Mapping[str, ServerProcess], tmp_path: Path) -> None:
     """Prompt, completion, history, events above the prompt, Ctrl-C for a command and for a line, Ctrl-D."""
     server = pair["ours"]

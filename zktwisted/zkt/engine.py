@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Coroutine
 from queue import Empty, SimpleQueue
-from threading import Thread
+from threading import Event, Thread, get_ident
 from typing import Any, BinaryIO, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -26,6 +26,10 @@ __all__ = ["Engine"]
 T = TypeVar("T")
 
 _CLEAR = b"\r\x1b[K"
+#: What ends a command, or the process.
+_ENDING = (signal.SIGINT, signal.SIGTERM)
+#: How often, and after how many seconds each, the main thread is made to look for a signal.
+_NUDGES, _NUDGE_SECONDS = 200, 0.05
 
 
 class Engine:
@@ -46,12 +50,20 @@ class Engine:
         self._status_shown = False
         # Whoever reads the output is gone: nothing is written any more.
         self._broken = False
+        self._noticed = Event()
+        # The end of the pipe in which Python notes signals, and where it did so before.
+        self._noting = self._noted_before = -1
 
     def start(self) -> None:
         """Start the reactor, and take the signals."""
         run = self.reactor.run
         self._thread = Thread(target=run, kwargs={"installSignalHandlers": False}, daemon=True, name="reactor")
         self._thread.start()
+        noted, self._noting = os.pipe()
+        os.set_blocking(self._noting, False)
+        Thread(target=self._nudge, args=(noted, get_ident()), daemon=True, name="signals").start()
+        self._noted_before = signal.set_wakeup_fd(self._noting, warn_on_full_buffer=False)
+        signal.signal(signal.SIGURG, lambda *_: None)
         signal.signal(signal.SIGINT, lambda *_: self._signalled(Status.INTERRUPTED))
         signal.signal(signal.SIGTERM, lambda *_: self._signalled(Status.TERMINATED))
 
@@ -61,13 +73,35 @@ class Engine:
             self.reactor.callFromThread(self.reactor.stop)
             self._thread.join()
             self._thread = None
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (*_ENDING, signal.SIGURG):
             signal.signal(number, signal.SIG_DFL)
+        if self._noting >= 0:
+            signal.set_wakeup_fd(self._noted_before)
+            os.close(self._noting)
+            self._noting = -1
 
     # -- signals
 
+    def _nudge(self, noted: int, main: int) -> None:
+        """
+        See to it that the main thread notices a signal.
+
+        Python looks for signals when one interrupts the system call in which it waits.  What comes a moment before that
+        call interrupts nothing, and would wait for the next key, or for the next piece of output.
+        """
+        while numbers := os.read(noted, 512):
+            if not any(number in numbers for number in _ENDING):
+                continue
+            for _ in range(_NUDGES):
+                if self._noticed.wait(_NUDGE_SECONDS):
+                    break
+                signal.pthread_kill(main, signal.SIGURG)  # which alone means nothing
+            self._noticed.clear()
+        os.close(noted)
+
     def _signalled(self, status: Status) -> None:
         """Ctrl-C or SIGTERM: end what is going on, and the second time the process."""
+        self._noticed.set()
         if not self._busy:
             # Between commands: the main thread reads a line.
             if status is Status.INTERRUPTED:
