@@ -11,7 +11,7 @@ that any client was told.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from random import Random
 from typing import Any
 
@@ -155,6 +155,18 @@ def check_tree(core: Any) -> None:
     expect(not dead, "ephemerals without a session:", dead)
 
 
+@contextmanager
+def one_piece(client: Any) -> Iterator[None]:
+    """Let what a client sends come together, as from one that does not wait for answers."""
+    deliver, pieces = client._deliver, list[bytes]()
+    client._deliver = pieces.append
+    try:
+        yield
+    finally:
+        client._deliver = deliver
+    deliver(b"".join(pieces))
+
+
 class Actor:
     """A client, and what it has to be answered."""
 
@@ -257,10 +269,12 @@ class Story:
         random = self.random
         for actor in random.sample(self.actors, len(self.actors)):
             if actor.ready and actor.client.session_id in self.model.sessions:
-                for _ in range(random.choice((0, 1, 2, 5))):
-                    self._ask(life, actor)
-                    if actor.leaving:
-                        break
+                count = random.choice((0, 1, 2, 5))
+                with one_piece(actor.client) if count == 5 else nullcontext():
+                    for _ in range(count):
+                        self._ask(life, actor)
+                        if actor.leaving:
+                            break
         if len(self.actors) < 6 and random.random() < 0.3:
             self._connect(life)
         if random.random() < 0.02:

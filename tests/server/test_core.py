@@ -161,6 +161,23 @@ class OrderTests(SynchronousTestCase):
         disk.complete()
         self.assertEqual([reply[0] for reply in client.receive()], [2, 3])
 
+    def test_one_piece_is_durable(self) -> None:
+        """What was asked together is on the disk before anything of it is answered, all of it."""
+        disk = MemoryDisk()
+        world = World(disk)
+        client = world.client()
+        disk.hold = True
+        asked = [(ops.CREATE, create(path)) for path in (b"/a", b"/b", b"/c")] + [(ops.SET_DATA, set_data(b"/b", b"1"))]
+        client.send(b"".join(client.request(op, record) for op, record in asked))
+        world.turn()
+        self.assertEqual(client.receive(), [])
+        disk.complete()
+        self.assertEqual([err for _, _, err, _ in client.receive()], [0, 0, 0, 0])
+        disk.crash(Random(1))
+        disk.hold = False
+        again = World(disk).client()
+        self.assertEqual([again.get(path) for path in (b"/a", b"/b", b"/c")], [b"", b"1", b""])
+
     def test_session_gone_in_one_piece(self) -> None:
         """Who writes with a session that is over is closed; of what came together nothing is done."""
         world = World()
